@@ -1,0 +1,95 @@
+package vss
+
+import (
+	"errors"
+	"strings"
+)
+
+// Error is every error that crosses a boundary in Umbra. It is carried
+// losslessly over the wire.
+//
+// Code is what a program acts on; the strings are for the person who reads
+// it: which operation (and phase) failed, on which object, why, and what to do
+// about it. EventID, when set, names the entry in the service's event log that
+// has the details (`umbra list events --id`).
+//
+// An Error is immutable once returned and safe for concurrent use.
+type Error struct {
+	Code    HResult
+	Op      string // operation or phase: "ImportSnapshots: locate LUNs"
+	Object  string // the volume, LUN, set, provider or file concerned
+	Reason  string // why, one sentence without a full stop
+	Remedy  string // what helps, an imperative sentence without a full stop
+	EventID string // event with the details, "" for none
+	Err     error  // the cause, local to the process that made the Error
+}
+
+// Error formats everything but the remedy on one line. Command-line front
+// ends print the fields apart.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Op != "" {
+		b.WriteString(e.Op)
+		b.WriteString(": ")
+	}
+	if e.Object != "" {
+		b.WriteString(e.Object)
+		b.WriteString(": ")
+	}
+	b.WriteString(e.Code.String())
+	if e.Reason != "" {
+		b.WriteString(": ")
+		b.WriteString(e.Reason)
+	}
+	if e.Err != nil {
+		b.WriteString(": ")
+		b.WriteString(e.Err.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is the Error's code. E_UNEXPECTED, the old form
+// that Umbra never emits, matches VSS_E_UNEXPECTED (requester.md 8, row 23).
+func (e *Error) Is(target error) bool {
+	h, ok := target.(HResult)
+	if !ok {
+		return false
+	}
+	if h == E_UNEXPECTED {
+		h = VSS_E_UNEXPECTED
+	}
+	return e.Code == h
+}
+
+// CodeOf returns the code of the first Error in err's chain, S_OK for nil,
+// and VSS_E_UNEXPECTED for an error that nobody classified.
+func CodeOf(err error) HResult {
+	if err == nil {
+		return S_OK
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	var h HResult
+	if errors.As(err, &h) {
+		return h
+	}
+	return VSS_E_UNEXPECTED
+}
+
+// AsError returns the first Error in err's chain, or wraps err in one with
+// VSS_E_UNEXPECTED under op. It returns nil for nil.
+func AsError(op string, err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: VSS_E_UNEXPECTED, Op: op, Reason: err.Error(), Err: err}
+}
