@@ -1,0 +1,153 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// ErrorToProto converts an error to its wire form, nil to nil. An error that
+// nobody classified becomes VSS_E_UNEXPECTED. The cause's text travels in the
+// reason, because the cause itself cannot.
+func ErrorToProto(err error) *vssv1.Error {
+	e := vss.AsError("", err)
+	if e == nil {
+		return nil
+	}
+	reason := e.Reason
+	if e.Err != nil && e.Err.Error() != reason {
+		if reason != "" {
+			reason += ": "
+		}
+		reason += e.Err.Error()
+	}
+	return &vssv1.Error{Code: uint32(e.Code), Op: e.Op, Object: e.Object, Reason: reason, Remedy: e.Remedy, EventId: e.EventID}
+}
+
+// ErrorFromProto converts back; nil stays nil.
+func ErrorFromProto(p *vssv1.Error) *vss.Error {
+	if p == nil {
+		return nil
+	}
+	return &vss.Error{Code: vss.HResult(p.Code), Op: p.Op, Object: p.Object, Reason: p.Reason, Remedy: p.Remedy, EventID: p.EventId}
+}
+
+// toWire makes the Connect error that carries err.
+func toWire(err error) error {
+	if err == nil {
+		return nil
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		return err
+	}
+	code := connect.CodeUnknown
+	switch vss.CodeOf(err) {
+	case vss.E_ACCESSDENIED:
+		code = connect.CodePermissionDenied
+	case vss.E_INVALIDARG, vss.VSS_E_INVALID_XML_DOCUMENT:
+		code = connect.CodeInvalidArgument
+	case vss.VSS_E_OBJECT_NOT_FOUND:
+		code = connect.CodeNotFound
+	case vss.VSS_E_BAD_STATE:
+		code = connect.CodeFailedPrecondition
+	case vss.E_OUTOFMEMORY:
+		code = connect.CodeResourceExhausted
+	}
+	out := connect.NewError(code, err)
+	if d, derr := connect.NewErrorDetail(ErrorToProto(err)); derr == nil {
+		out.AddDetail(d)
+	}
+	return out
+}
+
+// fromWire recovers the *vss.Error a peer sent. What no peer of ours said
+// (connection refused, deadline) becomes VSS_E_UNEXPECTED that still unwraps
+// to the cause, so that errors.Is(err, context.Canceled) works.
+func fromWire(ctx context.Context, procedure string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var ve *vss.Error
+	if errors.As(err, &ve) {
+		return err
+	}
+	var ce *connect.Error
+	if errors.As(err, &ce) {
+		for _, d := range ce.Details() {
+			if m, derr := d.Value(); derr == nil {
+				if p, ok := m.(*vssv1.Error); ok {
+					return ErrorFromProto(p)
+				}
+			}
+		}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Err: cause}
+	}
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: procedure, Reason: "the peer could not be reached or did not answer in kind",
+		Remedy: "Check that it runs and that the socket or address is right", Err: err}
+}
+
+// Interceptor maps errors on both sides of every call and keeps a panicking
+// handler from taking its process down.
+func Interceptor() connect.Interceptor { return interceptor{} }
+
+type interceptor struct{}
+
+func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (res connect.AnyResponse, err error) {
+		procedure := req.Spec().Procedure
+		if req.Spec().IsClient {
+			res, err = next(ctx, req)
+			return res, fromWire(ctx, procedure, err)
+		}
+		defer func() {
+			if r := recover(); r != nil {
+				res, err = nil, toWire(Panicked(procedure, r))
+			}
+		}()
+		res, err = next(ctx, req)
+		return res, toWire(err)
+	}
+}
+
+func (interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next // streams map their errors with StreamError
+}
+
+func (interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = toWire(Panicked(conn.Spec().Procedure, r))
+			}
+		}()
+		return toWire(next(ctx, conn))
+	}
+}
+
+// StreamError maps the error a client stream ended with.
+func StreamError(ctx context.Context, op string, err error) error { return fromWire(ctx, op, err) }
+
+// PanicHook, when set, is told of every recovered panic before the client is
+// answered; the service uses it to write the event the error refers to. It
+// returns the event's ID.
+var PanicHook func(op string, value any, stack []byte) (eventID string)
+
+// Panicked is the error of a recovered panic.
+func Panicked(op string, value any) error {
+	stack := debug.Stack()
+	e := &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Reason: fmt.Sprintf("internal error: %v", value),
+		Remedy: "Report it with the event's text"}
+	if PanicHook != nil {
+		e.EventID = PanicHook(op, value, stack)
+	}
+	return e
+}

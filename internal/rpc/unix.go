@@ -1,0 +1,116 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Credentials are a unix socket peer's, as the kernel recorded them when it
+// connected.
+type Credentials struct {
+	UID, GID uint32
+	PID      int32
+}
+
+type peerKey struct{}
+
+// Peer returns who is on the other end of the unix socket this request came
+// over; false for any other transport.
+func Peer(ctx context.Context) (Credentials, bool) {
+	c, ok := ctx.Value(peerKey{}).(Credentials)
+	return c, ok
+}
+
+// NewUnixServer serves handler over HTTP/1 and unencrypted HTTP/2 (Connect's
+// streams need the latter) without read or write time-outs, since a session's
+// lease is one long response. Peer works in its handlers.
+func NewUnixServer(handler http.Handler) *http.Server {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         &p,
+		ReadHeaderTimeout: 10 * time.Second,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			uc, ok := c.(*net.UnixConn)
+			if !ok {
+				return ctx
+			}
+			raw, err := uc.SyscallConn()
+			if err != nil {
+				return ctx
+			}
+			var cred *unix.Ucred
+			if cerr := raw.Control(func(fd uintptr) {
+				cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+			}); cerr != nil || err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, peerKey{}, Credentials{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid})
+		},
+	}
+}
+
+// ListenUnix listens on a unix socket with the given mode, replacing a socket
+// nobody answers on. A socket that a live process serves is refused with
+// VSS_E_OBJECT_ALREADY_EXISTS.
+func ListenUnix(path string, mode os.FileMode) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: "listen", Object: path,
+			Reason: "another process serves this socket", Remedy: "Stop it, or choose another socket"}
+	}
+	if fi, err := os.Lstat(path); err == nil {
+		if fi.Mode()&os.ModeSocket == 0 {
+			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "listen", Object: path,
+				Reason: "a file that is not a socket is in the way", Remedy: "Choose another path"}
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, listenError(path, err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, listenError(path, err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, listenError(path, err)
+	}
+	return l, nil
+}
+
+func listenError(path string, err error) error {
+	code := vss.VSS_E_UNEXPECTED
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		code = vss.E_ACCESSDENIED
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM):
+		code = vss.E_OUTOFMEMORY
+	}
+	return &vss.Error{Code: code, Op: "listen", Object: path, Reason: "the socket cannot be made",
+		Remedy: "Check that its folder exists, is writable, and that the path has fewer than 108 characters", Err: err}
+}
+
+// UnixClient is an HTTP client whose every connection goes to one unix socket.
+func UnixClient(path string) *http.Client {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	return &http.Client{Transport: &http.Transport{
+		Protocols: &p,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}
+}
