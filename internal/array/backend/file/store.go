@@ -1,0 +1,331 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Align is what the size of a LUN is a multiple of, and MinSize the smallest
+// LUN, in bytes.
+const (
+	Align   = 4096
+	MinSize = 1 << 20
+)
+
+// Config says where a store is.
+type Config struct {
+	Dir       string // the store's directory; made if missing
+	Image     string // where the store's own XFS image is, or goes if Dir cannot reflink
+	ImageSize int64  // bytes of a new image; 0: 64 GiB, at most 80 % of what is free
+	Log       *slog.Logger
+}
+
+// Store is an open store. Its methods are safe for concurrent use; calls for
+// one LUN must not overlap with its Remove.
+type Store struct {
+	dir, luns string
+	image     string // "" when the directory itself reflinks
+	loop      string // the loop device under the image, "" if none
+	mounted   bool   // this store mounted the image, or found its own mount
+	log       *slog.Logger
+	rate      *Rate
+	slots     chan struct{} // one per clone that may run at a time
+}
+
+// Open opens a store, making and mounting its image if the directory cannot
+// reflink, and measures it. E_ACCESSDENIED without root where root is needed;
+// VSS_E_INSUFFICIENT_STORAGE without room for an image.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s := &Store{dir: cfg.Dir, luns: filepath.Join(cfg.Dir, "luns"), log: cfg.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, failed("open store", s.dir, "its folder cannot be made", "Check the path and its permissions", err)
+	}
+	if err := s.provideReflink(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.luns, 0o700); err != nil {
+		s.release()
+		return nil, failed("open store", s.luns, "its folder cannot be made", "Check that the store is mounted read-write", err)
+	}
+	if err := syncDir(s.dir); err != nil {
+		s.release()
+		return nil, err
+	}
+	rate, err := measure(ctx, s.dir)
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	s.rate = rate
+	s.slots = make(chan struct{}, rate.Parallel())
+	return s, nil
+}
+
+// Close unmounts and detaches the store's own image if nothing uses it any
+// more. A LUN that is still attached keeps the image where it is; the next Open
+// adopts it.
+func (s *Store) Close() { s.release() }
+
+// Rate is the store's measured clone rate.
+func (s *Store) Rate() *Rate { return s.rate }
+
+// Image returns the path of the store's own image, "" if it has none.
+func (s *Store) Image() string { return s.image }
+
+// Path returns the file of a LUN.
+func (s *Store) Path(n lun.NAA) string { return filepath.Join(s.luns, n.String()) }
+
+// Create makes an empty, sparse, durable LUN of size bytes.
+func (s *Store) Create(n lun.NAA, size uint64) error {
+	f, err := os.OpenFile(s.Path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return failed("create LUN", n.String(), "its file cannot be made", "Check the store's free space and state", err)
+	}
+	defer f.Close()
+	err = f.Truncate(int64(size))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = syncDir(s.luns)
+	}
+	if err != nil {
+		os.Remove(s.Path(n))
+		return failed("create LUN", n.String(), "its file cannot be written", "Check the store's free space and state", err)
+	}
+	return nil
+}
+
+// Remove deletes a LUN's file. A file that is already gone is success.
+func (s *Store) Remove(n lun.NAA) error {
+	if err := os.Remove(s.Path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return failed("delete LUN", n.String(), "its file cannot be removed", "Check the store's state with dmesg", err)
+	}
+	return nil
+}
+
+// Size returns a LUN's size in bytes; VSS_E_OBJECT_NOT_FOUND if its file is gone.
+func (s *Store) Size(n lun.NAA) (uint64, error) {
+	fi, err := os.Stat(s.Path(n))
+	if err != nil {
+		return 0, failed("read LUN", n.String(), "its file cannot be read", "Check the store, then delete the LUN if its file is lost", err)
+	}
+	return uint64(fi.Size()), nil
+}
+
+// Allocated returns the bytes a LUN's file occupies, shared blocks included.
+func (s *Store) Allocated(n lun.NAA) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(s.Path(n), &st) != nil {
+		return 0
+	}
+	return uint64(st.Blocks) * 512
+}
+
+// List returns the LUNs that have a file, and the names of other files beside
+// them.
+func (s *Store) List() (luns []lun.NAA, others []string, err error) {
+	entries, err := os.ReadDir(s.luns)
+	if err != nil {
+		return nil, nil, failed("list store", s.luns, "the folder cannot be read", "Check that the store is mounted", err)
+	}
+	for _, e := range entries {
+		n, err := lun.ParseNAA(e.Name())
+		if err != nil || n.String() != e.Name() || !e.Type().IsRegular() {
+			others = append(others, e.Name())
+			continue
+		}
+		luns = append(luns, n)
+	}
+	return luns, others, nil
+}
+
+// Space is how full the store is, in bytes. For a store on its own image, Free
+// is the lesser of what the image and the filesystem under it have left.
+type Space struct{ Total, Free uint64 }
+
+// Space asks the filesystems.
+func (s *Store) Space() (Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.luns, &st); err != nil {
+		return Space{}, failed("measure store", s.luns, "its free space is unknown", "Check that the store is mounted", err)
+	}
+	sp := Space{Total: st.Blocks * uint64(st.Bsize), Free: st.Bavail * uint64(st.Bsize)}
+	if s.image != "" {
+		if err := unix.Statfs(filepath.Dir(s.image), &st); err != nil {
+			return Space{}, failed("measure store", s.image, "the free space under it is unknown", "Check the filesystem of the image", err)
+		}
+		sp.Free = min(sp.Free, st.Bavail*uint64(st.Bsize))
+	}
+	return sp, nil
+}
+
+// Devices returns the st_dev of every filesystem the store depends on: its own,
+// and below each loop device the one its backing file is on. Freezing any of
+// them stops the store.
+func (s *Store) Devices() map[uint64]string {
+	out := map[uint64]string{}
+	Beneath(s.luns, out)
+	if s.image != "" {
+		Beneath(filepath.Dir(s.image), out)
+	}
+	return out
+}
+
+// Beneath adds the st_dev of the filesystem of path, and of those beneath its
+// loop devices, to out with path or the backing file as value.
+func Beneath(path string, out map[uint64]string) {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return
+	}
+	for dev := st.Dev; out[dev] == ""; {
+		out[dev] = path
+		info, ok := loopStatus(dev)
+		if !ok {
+			return
+		}
+		path, dev = unix.ByteSliceToString(info.File_name[:]), info.Device
+	}
+}
+
+// waitPoll is how often a condition on descriptors of other processes is asked
+// again: nothing announces the end of a lock.
+const waitPoll = 5 * time.Millisecond
+
+// WaitUnheld waits until nobody holds the LUN, at most for d, and returns who
+// still does. A detached loop device lets go of its
+// file some milliseconds after the call that detached it.
+func (s *Store) WaitUnheld(ctx context.Context, n lun.NAA, d time.Duration) ([]uint32, error) {
+	deadline := time.Now().Add(d)
+	for {
+		h, err := s.Holders(n)
+		if err != nil || len(h) == 0 || time.Now().After(deadline) {
+			return h, err
+		}
+		select {
+		case <-ctx.Done():
+			return h, given(ctx, "wait for LUN", n.String())
+		case <-time.After(waitPoll):
+		}
+	}
+}
+
+// holdBase is where the locks that say who holds a LUN begin: beyond any
+// offset of data.
+const holdBase = 1 << 62
+
+// Descriptor opens a LUN for a holder and marks it held for as long as the
+// open file description lives, wherever it is passed on to. The caller closes
+// the file.
+func (s *Store) Descriptor(n lun.NAA, readOnly bool, holder uint32) (*os.File, error) {
+	mode := os.O_RDWR
+	if readOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(s.Path(n), mode, 0)
+	if err != nil {
+		return nil, failed("open LUN", n.String(), "its file cannot be opened", "Check the store, then delete the LUN if its file is lost", err)
+	}
+	lk := unix.Flock_t{Type: unix.F_RDLCK, Start: holdBase + int64(holder), Len: 1}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk); err != nil {
+		f.Close()
+		return nil, failed("open LUN", n.String(), "it cannot be marked as held", "Check that the store is a local filesystem", err)
+	}
+	return f, nil
+}
+
+// Holders lists who holds the LUN now, in ascending order.
+func (s *Store) Holders(n lun.NAA) ([]uint32, error) {
+	f, err := os.Open(s.Path(n))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, failed("read LUN", n.String(), "its file cannot be opened", "Check the store", err)
+	}
+	defer f.Close()
+	out, err := holdersBetween(f, holdBase, holdBase+1<<32)
+	slices.Sort(out)
+	return slices.Compact(out), err
+}
+
+// holdersBetween asks for conflicts until none is left. Which of several the
+// kernel reports first is not defined, so both sides of each are asked again.
+func holdersBetween(f *os.File, from, to int64) ([]uint32, error) {
+	var out []uint32
+	for from < to {
+		lk := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
+		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk); err != nil {
+			return nil, failed("read LUN", f.Name(), "who holds it is unknown", "Check that the store is a local filesystem", err)
+		}
+		if lk.Type == unix.F_UNLCK {
+			break
+		}
+		out = append(out, uint32(lk.Start-holdBase))
+		more, err := holdersBetween(f, from, lk.Start)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+		from = lk.Start + 1
+	}
+	return out, nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err == nil {
+		err = d.Sync()
+		d.Close()
+	}
+	if err != nil {
+		return failed("sync store", dir, "the folder cannot be made durable", "Check the store's device with dmesg", err)
+	}
+	return nil
+}
+
+// failed classifies an error of the operating system.
+func failed(op, object, reason, remedy string, err error) error {
+	code := vss.VSS_E_PROVIDER_VETO
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		code, remedy = vss.VSS_E_INSUFFICIENT_STORAGE, "Delete copies that are no longer needed, or enlarge the store"
+	case errors.Is(err, fs.ErrNotExist):
+		code = vss.VSS_E_OBJECT_NOT_FOUND
+	case errors.Is(err, fs.ErrPermission):
+		code = vss.E_ACCESSDENIED
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOLCK):
+		code, remedy = vss.E_OUTOFMEMORY, "Raise the array's limit of open files, or free memory"
+	case errors.Is(err, fs.ErrExist):
+		code = vss.VSS_E_OBJECT_ALREADY_EXISTS
+	}
+	return &vss.Error{Code: code, Op: op, Object: object, Reason: reason, Remedy: remedy, Err: err}
+}
+
+// given is the error of a call its caller gave up.
+func given(ctx context.Context, op, object string) error {
+	return &vss.Error{Code: vss.E_ABORT, Op: op, Object: object, Reason: "the call was given up",
+		Remedy: "Repeat it with more time", Err: context.Cause(ctx)}
+}
+
+// firstLine shortens a program's output for a message.
+func firstLine(b []byte) string {
+	s, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return s
+}
