@@ -104,6 +104,11 @@ func identifies(s StorageID) bool {
 	return s.Qualifies() && len(bytes.Trim(s.Identifier, "\x00 ")) > 0
 }
 
+// QualifyingIDs returns the identifiers by which the LUN can be told from
+// others: those that Qualify and are not filled with zeros or blanks. A LUN
+// without any cannot be transported.
+func (i Info) QualifyingIDs() []StorageID { return qualifying(i.StorageIDs) }
+
 func qualifying(ids []StorageID) []StorageID {
 	var out []StorageID
 	for _, s := range ids {

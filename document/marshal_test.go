@@ -1,0 +1,81 @@
+package document
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// diff compares documents as values: no list and an empty list are equal.
+func diff(a, b *Document) string { return cmp.Diff(a, b, cmpopts.EquateEmpty()) }
+
+func TestGolden(t *testing.T) {
+	name := filepath.Join("testdata", "set.xml")
+	got, err := Marshal(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Fatalf("documents that are out there would not be read any more:\n%s", d)
+	}
+	back, err := Unmarshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(sample(), back); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestWithoutSet(t *testing.T) {
+	d := &Document{}
+	b, err := Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := Unmarshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.SchemaVersion = CurrentSchema
+	if s := diff(d, back); s != "" {
+		t.Fatal(s)
+	}
+}
+
+func TestBundleRoundTrip(t *testing.T) {
+	var b bytes.Buffer
+	if err := WriteBundle(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	back, err := Read(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(sample(), back); d != "" {
+		t.Fatal(d)
+	}
+	xml, err := Marshal(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err = Read(xml); err != nil || diff(sample(), back) != "" {
+		t.Fatalf("bare XML: %v", err)
+	}
+}
