@@ -1,0 +1,115 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+const detachOp = "detach LUN"
+
+// Detach implements attach.Initiator. A device that this host did not attach
+// is E_INVALIDARG. Data written to the device is in the LUN's file when Detach
+// returns without error.
+func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
+	if dev.Loop == nil || dev.Loop.HostTag != i.hostTag {
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path,
+			Reason: "this host did not attach the device", Remedy: "Detach it where it was attached"}
+	}
+	naa := dev.Loop.NAA
+	// Exclusively: with a mount or anything built on it the kernel would say
+	// yes and detach some time later.
+	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
+	switch {
+	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
+		return i.closeGone(ctx, naa)
+	case err != nil:
+		return err
+	}
+	err = i.clear(ctx, f, dev)
+	if err != nil {
+		return err
+	}
+	if err := i.awaitGone(ctx, dev); err != nil {
+		return err
+	}
+	return i.closeGone(ctx, naa)
+}
+
+// clear flushes the device and tells the driver to let go; it closes f.
+func (i *Initiator) clear(ctx context.Context, f *os.File, dev block.Device) error {
+	done := make(chan error, 1)
+	go func() {
+		defer f.Close()
+		if !dev.ReadOnly {
+			// The last close flushes too, but keeps the error to itself.
+			if err := unix.Fsync(int(f.Fd())); err != nil {
+				done <- fmt.Errorf("flush: %w", err)
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			done <- ctx.Err()
+			return
+		}
+		_, err := ctl(int(f.Fd()), unix.LOOP_CLR_FD, 0)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil && !errors.Is(err, unix.ENXIO) && ctx.Err() == nil {
+			return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path,
+				Reason: "the loop driver refused", Remedy: "See the kernel log", Err: err}
+		}
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// awaitGone waits until the attachment has ended. Who has the device open
+// keeps it: udev looking at it for milliseconds, or a reader for hours.
+func (i *Initiator) awaitGone(ctx context.Context, dev block.Device) error {
+	deadline := time.Now().Add(i.patience)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		// Not by opening it: an opener is one more user.
+		now, err := block.Attached(dev)
+		if err != nil {
+			return err
+		}
+		if !now {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: detachOp, Object: dev.Path,
+				Reason: "a program still has the device open; it goes when that closes it",
+				Remedy: "End the program that reads the device, and detach again"}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// closeGone tells the array that the LUN is closed here, unless the LUN has
+// been attached anew meanwhile.
+func (i *Initiator) closeGone(ctx context.Context, naa lun.NAA) error {
+	here, err := i.attached(ctx)
+	if err != nil {
+		return err
+	}
+	if _, again := here[naa]; again {
+		return nil
+	}
+	return i.target.CloseLUNs(ctx, []lun.NAA{naa})
+}

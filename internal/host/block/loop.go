@@ -1,0 +1,98 @@
+package block
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/lun"
+)
+
+// Loop is what the loop driver says of a device.
+type Loop struct {
+	BackingFile string  // path as the kernel prints it, in the namespace of whoever reads; may be stale
+	Dev         uint64  // st_dev of the backing file
+	Ino         uint64  // its inode
+	Offset      uint64  // bytes into the backing file
+	Name        string  // lo_file_name: free text by whoever attached it
+	NAA         lun.NAA // the LUN, if Umbra attached it (HostTag != "")
+	HostTag     string  // the Umbra host that attached it, or ""
+	ReadOnly    bool    // by the driver: the flag of the device cannot be cleared
+	Autoclear   bool    // goes away with its last user: detach is under way
+	DirectIO    bool
+}
+
+const (
+	loopPrefix = "umbra/"
+	tagLength  = 8
+)
+
+// HostTag is the short name of a host in the names of its loop devices: the
+// first 8 hexadecimal digits of the SHA-256 of the host's name. It keeps hosts
+// that share a machine apart; it is no secret and proves nothing.
+func HostTag(hostName string) string {
+	sum := sha256.Sum256([]byte(hostName))
+	return hex.EncodeToString(sum[:])[:tagLength]
+}
+
+// LoopName is the name Umbra gives a loop device: "umbra/naa.<32 hex>/<host
+// tag>". At 51 bytes it fits into the driver's 64, so that a device can be
+// told to be a LUN, and whose, without any record of ours.
+func LoopName(naa lun.NAA, hostTag string) string {
+	return loopPrefix + naa.String() + "/" + hostTag
+}
+
+// ParseLoopName is the reverse of LoopName. Anything not exactly of that form
+// is not ours.
+func ParseLoopName(name string) (naa lun.NAA, hostTag string, ok bool) {
+	rest, ok := strings.CutPrefix(name, loopPrefix)
+	if !ok {
+		return lun.NAA{}, "", false
+	}
+	id, tag, ok := strings.Cut(rest, "/")
+	if !ok || len(tag) != tagLength || strings.Trim(tag, "0123456789abcdef") != "" {
+		return lun.NAA{}, "", false
+	}
+	naa, err := lun.ParseNAA(id)
+	if err != nil || naa.String() != id {
+		return lun.NAA{}, "", false
+	}
+	return naa, tag, true
+}
+
+// loopStatus asks the driver; ENXIO means that nothing is attached.
+func loopStatus(f *os.File) (*Loop, error) {
+	st, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	name := st.File_name[:]
+	if i := bytes.IndexByte(name, 0); i >= 0 {
+		name = name[:i]
+	}
+	l := &Loop{
+		Dev: st.Device, Ino: st.Inode, Offset: st.Offset, Name: string(name),
+		ReadOnly:  st.Flags&unix.LO_FLAGS_READ_ONLY != 0,
+		Autoclear: st.Flags&unix.LO_FLAGS_AUTOCLEAR != 0,
+		DirectIO:  st.Flags&unix.LO_FLAGS_DIRECT_IO != 0,
+	}
+	if naa, tag, ok := ParseLoopName(l.Name); ok {
+		l.NAA, l.HostTag = naa, tag
+	}
+	return l, nil
+}
+
+// loopInfo is the LUN identity of a loop device: the NAA in its name, or
+// nothing that qualifies for a loop device somebody else made.
+func loopInfo(l *Loop) lun.Info {
+	info := lun.Info{Version: lun.InfoVersion, BusType: lun.BusFileBackedVirtual}
+	if l.HostTag != "" {
+		info.VendorID = "UMBRA"
+		info.StorageIDs = []lun.StorageID{l.NAA.StorageID()}
+	}
+	return info
+}

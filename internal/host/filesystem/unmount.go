@@ -1,0 +1,76 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Unmount takes away what MountClone mounted at target. It is idempotent:
+// nothing mounted there is nil. It is never lazy, so that after it the device
+// has no user here.
+//
+// Errors: VSS_E_OBJECT_NOT_FOUND if something else than expect's filesystem is
+// mounted there, which is left alone; VSS_E_VOLUME_IN_USE, with the processes
+// that use it as far as they can be seen.
+func Unmount(ctx context.Context, target string, expect block.Device) error {
+	const op = "unmount shadow copy"
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	target = filepath.Clean(target)
+	mounted, err := isMounted(target)
+	if err != nil {
+		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target,
+			Reason: "the mount table cannot be read", Remedy: "Mount proc at /proc", Err: err}
+	}
+	if !mounted {
+		return nil
+	}
+	fd, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target,
+			Reason: "the mount point cannot be opened", Remedy: "See the kernel log", Err: err}
+	}
+	have, err := deviceBelow(fd)
+	unix.Close(fd) // it would keep the mount busy
+	if err != nil || have != expect.Dev() {
+		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: target, Err: err,
+			Reason: fmt.Sprintf("device %d:%d is mounted here, not %s", unix.Major(have), unix.Minor(have), expect.Path),
+			Remedy: "Unmount by hand what is mounted there if it is not needed"}
+	}
+	done := make(chan error, 1)
+	go func() { done <- unix.Unmount(target, unix.UMOUNT_NOFOLLOW) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return ctx.Err() // the kernel goes on; asking again is safe
+	}
+	switch {
+	case err == nil:
+		forgetBtrfs(expect.Path)
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		return nil // somebody else was faster
+	case errors.Is(err, unix.EBUSY):
+		reason := "the mount is in use"
+		if who := users(ctx, target); who != "" {
+			reason += " by " + who
+		}
+		return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: op, Object: target, Reason: reason, Err: err,
+			Remedy: "End the processes that use the copy, or leave its folders, and try again"}
+	}
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target, Reason: "the kernel refused", Remedy: "See the kernel log", Err: err}
+}
+
+func isMounted(path string) (bool, error) {
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
+	return len(mounts) > 0, err
+}

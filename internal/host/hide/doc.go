@@ -1,0 +1,26 @@
+// Package hide keeps copies out of sight of everything on the machine that
+// acts on new disks by itself: persistent-storage links (a copy has its
+// original's UUID and label), systemd's device units and so fstab, udisks,
+// multipath, btrfs's device scan, LVM and md activation.
+//
+// Hiding must hold at the first event of a disk, so rules are written, one file
+// per LUN, before the storage system is asked to unmask it (LocateLUNs), and
+// stay until the LUN is gone or broken out of its set. They are runtime rules
+// of udev, gone after a reboot, after which the service writes them anew for
+// every copy in its catalogue before it attaches anything.
+//
+// # Why the file is called 10-umbra-…
+//
+// udev runs rules in the order of their file names. What has to be prevented
+// starts at 55 (sg3-utils) and 56 or 60 (multipath, persistent storage), so a
+// low number is needed. At that point udev has not asked the disk for
+// ID_SERIAL and ID_WWN yet; those come from the very rules that run later. The
+// rules therefore match what the kernel itself says, which is there at any
+// time: the attribute wwid of a SCSI disk or NVMe namespace, and a loop
+// device's backing file, which arrays name after the LUN. ID_WWN_WITH_EXTENSION
+// and ID_SERIAL are matched as well, for drivers whose events bring them.
+//
+// Identifiers come out of documents, which are untrusted: whatever is not a
+// plain character is matched by '?', so nothing in an identifier can end a
+// rule's string or start another.
+package hide

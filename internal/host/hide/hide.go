@@ -1,0 +1,132 @@
+package hide
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// DefaultDir is udev's folder for rules that last until the machine boots.
+const DefaultDir = "/run/udev/rules.d"
+
+// Rules are the hiding rules in one folder. Methods are idempotent and safe
+// for concurrent use, by several processes as well: each LUN has its own file,
+// which is replaced in one step.
+type Rules struct {
+	Dir string // DefaultDir if ""
+
+	// Reload makes a running udev read its rules. Nil means udevadm control
+	// --reload where udev runs, and nothing where it does not.
+	Reload func(ctx context.Context) error
+}
+
+const hideOp = "hide LUNs"
+
+// Hide makes LUNs invisible before they arrive. It returns when udev has taken
+// the rules, so that LocateLUNs may be called.
+//
+// Errors: E_INVALIDARG for a LUN without a qualifying identifier, nothing
+// having been written then; VSS_E_UNEXPECTED if the rules cannot be written or
+// udev does not take them.
+func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
+	if err := ctx.Err(); err != nil || len(luns) == 0 {
+		return err
+	}
+	rules := make(map[string]string, len(luns))
+	for _, l := range luns {
+		text, err := render(l)
+		if err != nil {
+			return err
+		}
+		rules[fileName(l)] = text
+	}
+	if err := os.MkdirAll(r.dir(), 0o755); err != nil {
+		return unwritable(r.dir(), err)
+	}
+	for name, text := range rules {
+		if err := replace(filepath.Join(r.dir(), name), text); err != nil {
+			return unwritable(filepath.Join(r.dir(), name), err)
+		}
+	}
+	return r.reload(ctx)
+}
+
+// Unhide removes the rules of LUNs, whether or not there are any. Devices that
+// are here are not looked at again by udev: what is broken out of its set and
+// should be seen gets an event from whoever breaks it.
+func (r Rules) Unhide(ctx context.Context, luns []lun.Info) error {
+	if err := ctx.Err(); err != nil || len(luns) == 0 {
+		return err
+	}
+	var errs []error
+	for _, l := range luns {
+		path := filepath.Join(r.dir(), fileName(l))
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, unwritable(path, err))
+		}
+	}
+	return errors.Join(append(errs, r.reload(ctx))...)
+}
+
+func (r Rules) dir() string {
+	if r.Dir == "" {
+		return DefaultDir
+	}
+	return r.Dir
+}
+
+// replace writes a file in one step: udev reads its folder when it likes. The
+// temporary name does not end in .rules, so that udev leaves it alone.
+func replace(path, text string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".umbra-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+func (r Rules) reload(ctx context.Context) error {
+	if r.Reload != nil {
+		return r.Reload(ctx)
+	}
+	if _, err := os.Stat("/run/udev/control"); err != nil {
+		return nil // no udev runs: nobody acts on disks
+	}
+	out, err := exec.CommandContext(ctx, "udevadm", "control", "--reload").CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: hideOp, Object: "udevadm control --reload",
+		Reason: fmt.Sprintf("udev did not take the rules: %s", strings.TrimSpace(string(out))),
+		Remedy: "Start systemd-udevd, or stop it and remove /run/udev/control if it is not meant to run", Err: err}
+}
+
+func unwritable(path string, err error) error {
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: hideOp, Object: path,
+		Reason: "the rules file cannot be written", Remedy: "Make the folder writable for the service", Err: err}
+}
