@@ -1,0 +1,78 @@
+package freeze_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+)
+
+// The test binary runs itself again as a daemon that can be killed.
+const (
+	childPaths  = "UMBRA_TEST_FREEZE_PATHS"  // mount point and device, "PATH=DEVICE", one a line
+	childIntent = "UMBRA_TEST_FREEZE_INTENT" // folder for the hold intent
+	childGuard  = "UMBRA_TEST_FREEZE_GUARD"  // file with the guard program
+)
+
+func TestMain(m *testing.M) {
+	if paths := os.Getenv(childPaths); paths != "" {
+		holdForEver(strings.Split(paths, "\n"))
+	}
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// holdForEver freezes, prints the guard's PID and waits to be killed.
+func holdForEver(lines []string) {
+	fail := func(err error) {
+		fmt.Println("child:", err)
+		os.Exit(1)
+	}
+	program, err := os.ReadFile(os.Getenv(childGuard))
+	if err != nil {
+		fail(err)
+	}
+	var fss []*freeze.Filesystem
+	for _, line := range lines {
+		path, device, _ := strings.Cut(line, "=")
+		var st, dev unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			fail(err)
+		}
+		if err := unix.Stat(device, &dev); err != nil {
+			fail(err)
+		}
+		f, err := freeze.Open(freeze.Target{Path: path, Dev: uint64(st.Dev), Ino: st.Ino,
+			Devices: []freeze.DeviceNumber{{Major: unix.Major(uint64(dev.Rdev)), Minor: unix.Minor(uint64(dev.Rdev))}}})
+		if err != nil {
+			fail(err)
+		}
+		fss = append(fss, f)
+	}
+	if dir := os.Getenv(childIntent); dir != "" {
+		if _, err := freeze.WriteIntent(dir, freeze.NewIntent("set", fss)); err != nil {
+			fail(err)
+		}
+	}
+	g, err := freeze.StartGuard(context.Background(), fss, freeze.Options{Binary: program})
+	if err != nil {
+		fail(err)
+	}
+	if err := g.Freeze(context.Background()); err != nil {
+		fail(err)
+	}
+	fmt.Println("holding", g.PID())
+	select {}
+}
