@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -110,14 +111,14 @@ func (r *xmlReader) body(kids ...child) *fault {
 		if start.Name.Space != Namespace {
 			return r.fault("element %s of namespace %q, the document's is %s", start.Name.Local, start.Name.Space, Namespace)
 		}
-		for k < len(kids) && kids[k].name != start.Name.Local {
+		named := func(c child) bool { return c.name == start.Name.Local }
+		if !slices.ContainsFunc(kids[k:], named) {
+			return r.fault("element %s does not belong here", start.Name.Local)
+		}
+		for ; !named(kids[k]); k, seen = k+1, 0 {
 			if f := enough(); f != nil {
 				return f
 			}
-			k, seen = k+1, 0
-		}
-		if k == len(kids) {
-			return r.fault("element %s does not belong here", start.Name.Local)
 		}
 		if seen++; seen > kids[k].max {
 			return r.fault("element %s comes more than %d times", start.Name.Local, kids[k].max)
