@@ -80,7 +80,9 @@ type Hardware interface {
 	// LUNs will show to any host. Asked twice, it answers the same.
 	GetTargetLUNs(ctx context.Context, set vss.ID, devices []string, source []lun.Info) ([]lun.Info, error)
 	// LocateLUNs unmasks the LUNs to this host. They are exactly what
-	// GetTargetLUNs returned; repeats are tolerated.
+	// GetTargetLUNs returned; repeats are tolerated. VSS_E_BAD_STATE means the
+	// set is bound to another import and nothing was unmasked; after any other
+	// error the service must assume that some LUNs are.
 	LocateLUNs(ctx context.Context, luns []lun.Info) error
 	// FillInLUNInfo completes what the host read from a device so that it
 	// equals what GetTargetLUNs gave. It returns false for a LUN that is not
@@ -131,6 +133,13 @@ type ImportBinder interface {
 	// ReleaseImport forgets the binding of an import that mapped no copy, after
 	// the requester cleaned up. Idempotent.
 	ReleaseImport(ctx context.Context, set, importID vss.ID) error
+}
+
+// ImportChecker verifies with the storage system that an import would be
+// accepted, and changes nothing: the LUNs exist, their content is still that
+// of the commit, the set is bound to nobody else.
+type ImportChecker interface {
+	CheckImport(ctx context.Context, im Import) ([]Description, error)
 }
 
 // TicketIssuer signs a committed set, so that whoever holds the document may

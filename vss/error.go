@@ -51,9 +51,19 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is reports whether target is the Error's code. E_UNEXPECTED, the old form
-// that Umbra never emits, matches VSS_E_UNEXPECTED (requester.md 8, row 23).
+// ErrImportInProgress is the VSS_E_BAD_STATE of an import that met another on
+// this machine (requester.md 3.2 P6). It matches with errors.Is also after it
+// crossed the wire.
+var ErrImportInProgress error = &Error{Code: VSS_E_BAD_STATE, Op: "ImportSnapshots", Reason: "another import runs on this machine",
+	Remedy: "Wait until it is done; umbra import without --no-wait queues by itself"}
+
+// Is reports whether target is the Error's code, or an *Error that says the
+// same (code, operation and reason). E_UNEXPECTED, the old form that Umbra
+// never emits, matches VSS_E_UNEXPECTED (requester.md 8, row 23).
 func (e *Error) Is(target error) bool {
+	if t, ok := target.(*Error); ok {
+		return e.Code == t.Code && e.Op == t.Op && e.Reason == t.Reason
+	}
 	h, ok := target.(HResult)
 	if !ok {
 		return false

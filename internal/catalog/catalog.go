@@ -1,0 +1,180 @@
+package catalog
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/umbra-vss/umbra/vss"
+)
+
+var (
+	bucketSets    = []byte("sets")
+	bucketCopies  = []byte("copies")
+	bucketLUNs    = []byte("luns")
+	bucketIntents = []byte("intents")
+	bucketEvents  = []byte("events")
+)
+
+// Catalog is an open catalogue.
+type Catalog struct {
+	db *bbolt.DB
+
+	gate   sync.RWMutex  // held for writing while a set holds writes
+	held   chan struct{} // closed when the current hold ends; nil when none
+	holdMu sync.Mutex
+
+	queueMu sync.Mutex
+	queue   []Event // events that came during a hold
+	dropped int
+}
+
+// Open opens or makes the catalogue at path. A file that another daemon has
+// open is VSS_E_OBJECT_ALREADY_EXISTS; a file that is not a catalogue is
+// VSS_E_UNEXPECTED, and is left as it is.
+func Open(path string) (*Catalog, error) {
+	fail := func(code vss.HResult, reason, remedy string, err error) error {
+		return &vss.Error{Code: code, Op: "open catalogue", Object: path, Reason: reason, Remedy: remedy, Err: err}
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fail(vss.E_ACCESSDENIED, "its folder cannot be made", "Run the daemon as root, or choose another --state-dir", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fail(vss.VSS_E_OBJECT_ALREADY_EXISTS, "another daemon has it open", "Give each daemon a --state-dir of its own", err)
+	case err != nil:
+		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be opened", "Restore it from a backup, or move it away to start with an empty one", err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketIntents, bucketEvents} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		db.Close()
+		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be written", "Check the disk it is on", err)
+	}
+	return &Catalog{db: db}, nil
+}
+
+// Close flushes queued events and closes the file.
+func (c *Catalog) Close() error { return errors.Join(c.flushEvents(), c.db.Close()) }
+
+// Hold closes the write gate and returns the function that opens it again.
+// It waits for a transaction that is under way, at most until ctx ends. Only
+// one hold exists at a time, because only one set is created at a time.
+func (c *Catalog) Hold(ctx context.Context) (release func(), err error) {
+	got := make(chan struct{})
+	go func() { c.gate.Lock(); close(got) }()
+	select {
+	case <-got:
+	case <-ctx.Done():
+		go func() { <-got; c.gate.Unlock() }()
+		return nil, ctx.Err()
+	}
+	c.holdMu.Lock()
+	held := make(chan struct{})
+	c.held = held
+	c.holdMu.Unlock()
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			c.holdMu.Lock()
+			c.held = nil
+			c.holdMu.Unlock()
+			c.gate.Unlock()
+			close(held)
+			// The release of the volumes never waits for this write.
+			go func() { _ = c.flushEvents() }()
+		})
+	}, nil
+}
+
+// holding returns the channel that closes when the current hold ends, nil if
+// there is none.
+func (c *Catalog) holding() <-chan struct{} {
+	c.holdMu.Lock()
+	defer c.holdMu.Unlock()
+	return c.held
+}
+
+// Update runs fn in one durable transaction; when it returns nil the change
+// is on disk. It waits while writes are held, or until ctx ends. fn must not
+// call the Catalog itself.
+func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
+	for {
+		if held := c.holding(); held != nil {
+			select {
+			case <-held:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if c.gate.TryRLock() {
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer c.gate.RUnlock()
+	return c.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+}
+
+// View runs fn in a read-only transaction; it never waits.
+func (c *Catalog) View(fn func(*Tx) error) error {
+	return c.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+}
+
+// Tx is one transaction. It is valid only inside the function it was given to.
+type Tx struct{ tx *bbolt.Tx }
+
+func put(tx *bbolt.Tx, bucket []byte, key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Bucket(bucket).Put([]byte(key), b)
+}
+
+// get decodes one record; found is false when there is none.
+func get[T any](tx *bbolt.Tx, bucket []byte, key string) (v T, found bool, err error) {
+	b := tx.Bucket(bucket).Get([]byte(key))
+	if b == nil {
+		return v, false, nil
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return v, false, fmt.Errorf("catalogue record %s/%s: %w", bucket, key, err)
+	}
+	return v, true, nil
+}
+
+func all[T any](tx *bbolt.Tx, bucket []byte) ([]T, error) {
+	var out []T
+	err := tx.Bucket(bucket).ForEach(func(k, b []byte) error {
+		var v T
+		if err := json.Unmarshal(b, &v); err != nil {
+			return fmt.Errorf("catalogue record %s/%s: %w", bucket, k, err)
+		}
+		out = append(out, v)
+		return nil
+	})
+	return out, err
+}
+
+func seqKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

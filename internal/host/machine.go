@@ -1,0 +1,186 @@
+// Package host is this Linux machine as the service sees it. Each concern has
+// a sub-package (block, volume, filesystem, freeze, attach, hide); [Machine]
+// puts them together behind the small interfaces that the service's jobs
+// declare.
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/host/attach"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/host/volume"
+	"github.com/umbra-vss/umbra/lun"
+)
+
+// Machine is this machine. It is safe for concurrent use.
+type Machine struct {
+	HostTag    string // tells this host's LUNs from another's on the same kernel
+	Rules      hide.Rules
+	Initiators func() []Initiator // one per joined array and transport
+	Guard      freeze.Options
+}
+
+// Initiator is an attach.Initiator of one array.
+type Initiator struct {
+	attach.Initiator
+	Owns     func(lun.Info) bool                           // the LUN is one of this array's
+	Unmasked func(ctx context.Context) ([]lun.Info, error) // LUNs the array shows to this machine
+	Ready    func(ctx context.Context) error               // attaching would work
+}
+
+// Resolve finds the volume behind a mount point or a device.
+func (m *Machine) Resolve(ctx context.Context, name string) (volume.Volume, error) {
+	return volume.Resolve(ctx, name, m.HostTag)
+}
+
+// Backing lists the filesystems below a volume.
+func (m *Machine) Backing(ctx context.Context, v volume.Volume) ([]uint64, error) {
+	return volume.Backing(ctx, v)
+}
+
+// Stack lists the filesystem that holds path and those below it.
+func (m *Machine) Stack(ctx context.Context, path string) ([]uint64, error) {
+	return volume.Stack(ctx, path)
+}
+
+// StartGuard starts a freeze guard.
+func (m *Machine) StartGuard(ctx context.Context, fss []*freeze.Filesystem) (*freeze.Guard, error) {
+	return freeze.StartGuard(ctx, fss, m.Guard)
+}
+
+// Hide writes the rules that hide LUNs.
+func (m *Machine) Hide(ctx context.Context, luns []lun.Info) error { return m.Rules.Hide(ctx, luns) }
+
+// Unhide removes them.
+func (m *Machine) Unhide(ctx context.Context, luns []lun.Info) error {
+	return m.Rules.Unhide(ctx, luns)
+}
+
+// Watch names the block devices that arrive or change; "" means enumerate again.
+func (m *Machine) Watch(ctx context.Context) (<-chan string, func(), error) {
+	w, err := block.Watch(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := make(chan string, 16)
+	done := make(chan struct{})
+	go func() {
+		defer close(names)
+		for e := range w.Events() {
+			name := e.Name
+			if e.Again {
+				name = ""
+			} else if e.Action == "remove" {
+				continue
+			}
+			select {
+			case names <- name:
+			case <-done:
+				return
+			}
+		}
+	}()
+	stop := func() { close(done); _ = w.Close() }
+	return names, stop, nil
+}
+
+// Rescan makes each array's initiator look for its own LUNs of the list.
+func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
+	var out []block.Device
+	var errs error
+	for _, in := range m.Initiators() {
+		var mine []lun.Info
+		for _, l := range luns {
+			if in.Owns(l) {
+				mine = append(mine, l)
+			}
+		}
+		if len(mine) == 0 {
+			continue
+		}
+		ds, err := in.Rescan(ctx, mine)
+		out = append(out, ds...)
+		errs = errors.Join(errs, err)
+	}
+	return out, errs
+}
+
+// RescanAll attaches everything the arrays show to this machine.
+func (m *Machine) RescanAll(ctx context.Context) ([]block.Device, error) {
+	var out []block.Device
+	var errs error
+	for _, in := range m.Initiators() {
+		luns, err := in.Unmasked(ctx)
+		if err == nil && len(luns) > 0 {
+			var ds []block.Device
+			ds, err = in.Rescan(ctx, luns)
+			out = append(out, ds...)
+		}
+		errs = errors.Join(errs, err)
+	}
+	return out, errs
+}
+
+// Enumerate lists this host's block devices.
+func (m *Machine) Enumerate(ctx context.Context) ([]block.Device, error) {
+	return block.Enumerate(ctx, m.HostTag)
+}
+
+// Inspect reads one device. Another host's loop device has no identity here.
+func (m *Machine) Inspect(ctx context.Context, device string) (block.Device, error) {
+	d, err := block.Inspect(ctx, device)
+	if err == nil && d.Loop != nil && d.Loop.HostTag != m.HostTag {
+		d.LUN = lun.Info{}
+	}
+	return d, err
+}
+
+// Probe reads a device's superblock.
+func (m *Machine) Probe(ctx context.Context, device string) (filesystem.Identity, error) {
+	return filesystem.Probe(ctx, device)
+}
+
+// SetReadOnly sets the host's own flag; the array's export comes first.
+func (m *Machine) SetReadOnly(ctx context.Context, d block.Device) error {
+	return block.SetReadOnly(ctx, d, true)
+}
+
+// MountClone mounts a copy.
+func (m *Machine) MountClone(ctx context.Context, c filesystem.CloneMount) error {
+	return filesystem.MountClone(ctx, c)
+}
+
+// Unmount unmounts target if d is mounted there.
+func (m *Machine) Unmount(ctx context.Context, target string, d block.Device) error {
+	return filesystem.Unmount(ctx, target, d)
+}
+
+// Detach removes a device from this machine by the initiator that owns it.
+func (m *Machine) Detach(ctx context.Context, d block.Device) error {
+	ins := m.Initiators()
+	i := slices.IndexFunc(ins, func(in Initiator) bool { return in.Owns(d.LUN) })
+	if i < 0 {
+		return errNoInitiator(d)
+	}
+	return ins[i].Detach(ctx, d)
+}
+
+// Ready reports whether LUNs could be attached.
+func (m *Machine) Ready(ctx context.Context) error {
+	rctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var errs error
+	for _, in := range m.Initiators() {
+		if in.Ready != nil {
+			errs = errors.Join(errs, in.Ready(rctx))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,383 @@
+package service
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/umbra-vss/umbra/document"
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/service/async"
+	"github.com/umbra-vss/umbra/internal/service/session"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Server is the RPC face of a Service (ShadowCopyService and HostService).
+type Server struct{ S *Service }
+
+var empty = connect.NewResponse(&vssv1.Empty{})
+
+// enter finds the session and walks the table for a synchronous call.
+func (v Server) enter(ctx context.Context, m session.Method, token string) (*object, session.Step, error) {
+	if err := authorize(ctx, string(m)); err != nil {
+		return nil, session.Step{}, err
+	}
+	o, err := v.S.object(m, token)
+	if err != nil {
+		return nil, session.Step{}, err
+	}
+	step, err := o.machine.Enter(m)
+	return o, step, err
+}
+
+// OpenSession opens an object and holds its lease until the stream ends.
+func (v Server) OpenSession(ctx context.Context, req *connect.Request[vssv1.OpenSessionRequest], stream *connect.ServerStream[vssv1.OpenSessionResponse]) error {
+	if err := authorize(ctx, "CreateVssBackupComponents"); err != nil {
+		return err
+	}
+	o, err := v.S.openObject(req.Msg.Client)
+	if err != nil {
+		return err
+	}
+	defer v.S.releaseObject(o)
+	if err := stream.Send(&vssv1.OpenSessionResponse{SessionId: o.id[:], Token: o.token}); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-v.S.base.Done():
+	}
+	return nil
+}
+
+// CloseSession releases an object at once.
+func (v Server) CloseSession(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.Empty], error) {
+	o, err := v.S.object("Release", req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	v.S.releaseObject(o)
+	// The client's Close returns when auto-release copies are gone, so that
+	// "closed" means "released".
+	done := make(chan struct{})
+	go func() { v.S.releases.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return empty, nil
+}
+
+// InitializeForBackup: with a document the object is ready to import.
+func (v Server) InitializeForBackup(ctx context.Context, req *connect.Request[vssv1.InitializeRequest]) (*connect.Response[vssv1.Empty], error) {
+	if err := authorize(ctx, "InitializeForBackup"); err != nil {
+		return nil, err
+	}
+	o, err := v.S.object(session.InitializeForBackup, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.machine.Check(session.InitializeForBackup); err != nil {
+		return nil, err
+	}
+	doc := &document.Document{}
+	if len(req.Msg.Document) > 0 {
+		if doc, err = document.Read(req.Msg.Document); err != nil {
+			return nil, err
+		}
+		if err := v.S.Importer.Validate(doc); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := o.machine.Enter(session.InitializeForBackup); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	o.doc = doc
+	o.mu.Unlock()
+	if len(req.Msg.Document) > 0 {
+		o.machine.Move(session.BackupInit, session.BackupLoaded)
+	}
+	return empty, nil
+}
+
+// InitializeForRestore loads a document for a restore.
+func (v Server) InitializeForRestore(ctx context.Context, req *connect.Request[vssv1.InitializeRequest]) (*connect.Response[vssv1.Empty], error) {
+	if err := authorize(ctx, "InitializeForRestore"); err != nil {
+		return nil, err
+	}
+	o, err := v.S.object(session.InitializeForRestore, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := document.Read(req.Msg.Document)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.machine.Enter(session.InitializeForRestore); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	o.doc = doc
+	o.mu.Unlock()
+	return empty, nil
+}
+
+// SetContext sets the context, once.
+func (v Server) SetContext(ctx context.Context, req *connect.Request[vssv1.SetContextRequest]) (*connect.Response[vssv1.Empty], error) {
+	o, _, err := v.enter(ctx, session.SetContext, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	c := vss.Context(req.Msg.Context)
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.contextSet {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "SetContext", Reason: "the context was set before", Remedy: "Make a new object for another context"}
+	}
+	o.context, o.contextSet = c, true
+	o.doc.Context = c
+	return empty, nil
+}
+
+// SetBackupState records what kind of backup this is.
+func (v Server) SetBackupState(ctx context.Context, req *connect.Request[vssv1.SetBackupStateRequest]) (*connect.Response[vssv1.Empty], error) {
+	o, _, err := v.enter(ctx, session.SetBackupState, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	t := vss.BackupType(req.Msg.BackupType)
+	if t <= vss.BT_UNDEFINED || t > vss.BT_OTHER {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "SetBackupState", Object: t.String(), Reason: "not a backup type", Remedy: "Use BT_FULL to BT_OTHER"}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stateSet = true
+	if o.doc.Set == nil { // a loaded document stays the original
+		o.doc.State = document.BackupState{SelectComponents: req.Msg.SelectComponents, Bootable: req.Msg.BootableState, Type: t, PartialFiles: req.Msg.PartialFileSupport}
+	}
+	return empty, nil
+}
+
+// GatherWriterMetadata asks the writers; none are registered in this version,
+// so it finishes with an empty list.
+func (v Server) GatherWriterMetadata(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
+	o, step, err := v.enter(ctx, session.GatherWriterMetadata, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	o.gathered = true
+	o.mu.Unlock()
+	return v.handle(v.S.start(o, step, "GatherWriterMetadata", finished, nil))
+}
+
+func finished(context.Context, *async.Operation) async.Outcome {
+	return async.Outcome{Code: vss.VSS_S_ASYNC_FINISHED}
+}
+
+func (v Server) handle(a *async.Operation, err error) (*connect.Response[vssv1.AsyncHandle], error) {
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.AsyncHandle{AsyncId: a.ID}), nil
+}
+
+// IsVolumeSupported asks the providers about a volume.
+func (v Server) IsVolumeSupported(ctx context.Context, req *connect.Request[vssv1.VolumeRequest]) (*connect.Response[vssv1.IsVolumeSupportedResponse], error) {
+	o, _, err := v.enter(ctx, session.IsVolumeSupported, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := v.S.Creator.Supported(ctx, req.Msg.Volume, idOf(req.Msg.ProviderId), o.currentContext())
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.IsVolumeSupportedResponse{Supported: ok}), nil
+}
+
+func (o *object) currentContext() vss.Context {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.context
+}
+
+// StartSnapshotSet opens the set.
+func (v Server) StartSnapshotSet(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.IDResponse], error) {
+	const m = session.StartSnapshotSet
+	if err := authorize(ctx, string(m)); err != nil {
+		return nil, err
+	}
+	o, err := v.S.object(m, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.machine.Check(m); err != nil {
+		return nil, err
+	}
+	sc := o.currentContext()
+	if sc == vss.CTX_ALL {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: "context all is for administration; no set can be made in it", Remedy: "Set a context such as app-rollback"}
+	}
+	if !sc.Transportable() {
+		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: string(m), Object: sc.String(), Reason: "only transportable sets can be made in this version", Remedy: "Add the transportable attribute (umbra create --transportable)"}
+	}
+	set, err := v.S.Creator.Start(o.id, sc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := o.machine.Enter(m); err != nil {
+		set.Abort(ctx)
+		return nil, err
+	}
+	o.mu.Lock()
+	released := o.released
+	o.set = set
+	o.mu.Unlock()
+	if released {
+		set.Abort(ctx)
+	}
+	return connect.NewResponse(&vssv1.IDResponse{Id: set.ID[:]}), nil
+}
+
+// AddToSnapshotSet adds a volume.
+func (v Server) AddToSnapshotSet(ctx context.Context, req *connect.Request[vssv1.VolumeRequest]) (*connect.Response[vssv1.IDResponse], error) {
+	o, _, err := v.enter(ctx, session.AddToSnapshotSet, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	id, err := o.set.Add(ctx, req.Msg.Volume, idOf(req.Msg.ProviderId))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.IDResponse{Id: id[:]}), nil
+}
+
+// PrepareForBackup tells the writers; only in contexts with writers.
+func (v Server) PrepareForBackup(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
+	const m = session.PrepareForBackup
+	if err := v.requireWriters(ctx, m, req.Msg.Token, true); err != nil {
+		return nil, err
+	}
+	o, step, err := v.enter(ctx, m, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	return v.handle(v.S.start(o, step, string(m), finished, nil))
+}
+
+// requireWriters answers VSS_E_BAD_STATE for a writer call in a writerless
+// context (requester.md 2.2 B), or without GatherWriterMetadata and
+// SetBackupState in one with writers.
+func (v Server) requireWriters(ctx context.Context, m session.Method, token string, prepared bool) error {
+	if err := authorize(ctx, string(m)); err != nil {
+		return err
+	}
+	o, err := v.S.object(m, token)
+	if err != nil {
+		return err
+	}
+	if err := o.machine.Check(m); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	bad := func(reason, remedy string) error {
+		return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: reason, Remedy: remedy}
+	}
+	switch {
+	case !o.context.Writers():
+		return bad("the context "+o.context.String()+" has no writers", "Leave the call out")
+	case prepared && !o.stateSet:
+		return bad("SetBackupState was not called", "Call it before PrepareForBackup")
+	case prepared && !o.gathered:
+		return bad("GatherWriterMetadata was not called", "Call it before StartSnapshotSet")
+	}
+	return nil
+}
+
+// DoSnapshotSet makes the set.
+func (v Server) DoSnapshotSet(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
+	const m = session.DoSnapshotSet
+	if err := authorize(ctx, string(m)); err != nil {
+		return nil, err
+	}
+	o, err := v.S.object(m, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	if o.currentContext().Writers() && o.machine.State() == session.SetOpen {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: "PrepareForBackup was not called", Remedy: "Call it first: the context " + o.currentContext().String() + " has writers"}
+	}
+	step, err := o.machine.Enter(m)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	set := o.set
+	o.mu.Unlock()
+	return v.handle(v.S.start(o, step, string(m), func(ctx context.Context, a *async.Operation) async.Outcome {
+		desc, err := set.Do(ctx, a.Timeline, a.Progress)
+		if err != nil {
+			return async.Outcome{Code: vss.CodeOf(err), Err: err}
+		}
+		o.mu.Lock()
+		o.doc.Set = desc
+		o.mu.Unlock()
+		return async.Outcome{Code: vss.VSS_S_ASYNC_FINISHED}
+	}, nil))
+}
+
+// BackupComplete tells the writers that the backup is done.
+func (v Server) BackupComplete(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
+	const m = session.BackupComplete
+	if err := v.requireWriters(ctx, m, req.Msg.Token, false); err != nil {
+		return nil, err
+	}
+	o, step, err := v.enter(ctx, m, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	return v.handle(v.S.start(o, step, string(m), finished, nil))
+}
+
+// AbortBackup drops a set under way; elsewhere it is ignored.
+func (v Server) AbortBackup(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.Empty], error) {
+	o, step, err := v.enter(ctx, session.AbortBackup, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	if step.To != session.Aborted {
+		return empty, nil
+	}
+	o.mu.Lock()
+	set, op := o.set, o.running
+	o.mu.Unlock()
+	if op != nil {
+		_, _ = op.Cancel(ctx)
+	}
+	if set != nil {
+		set.Abort(ctx)
+	}
+	return empty, nil
+}
+
+// SaveAsXML returns the document.
+func (v Server) SaveAsXML(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.DocumentResponse], error) {
+	o, _, err := v.enter(ctx, session.SaveAsXML, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b, err := document.Marshal(o.doc)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.DocumentResponse{Document: b}), nil
+}

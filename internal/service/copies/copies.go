@@ -1,0 +1,82 @@
+// Package copies manages the shadow copies that exist on this machine: query,
+// expose, unexpose, delete (requester.md 2.4, 2.5).
+//
+// Deletion follows the safe order (unmount, detach, then tell the provider
+// that the LUN is empty) with an intent on disk first, so that a deletion that
+// was broken off is finished at the next start. Every step checks the device's
+// diskseq: a node that has become another disk is never touched.
+package copies
+
+import (
+	"context"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/failpoint"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints of exposure and deletion.
+var (
+	fpExposeAfterIntent = failpoint.New("expose.after-intent")
+	fpExposeAfterMount  = failpoint.New("expose.after-mount")
+	fpUnexposeAfterUmnt = failpoint.New("unexpose.after-unmount")
+	fpDeleteAfterIntent = failpoint.New("delete.after-intent")
+	fpDeleteAfterUnmnt  = failpoint.New("delete.after-unmount")
+	fpDeleteAfterDetach = failpoint.New("delete.after-detach")
+	fpDeleteAfterEmpty  = failpoint.New("delete.after-lun-empty")
+)
+
+// Host is what managing copies needs of this machine.
+type Host interface {
+	MountClone(ctx context.Context, m filesystem.CloneMount) error
+	Unmount(ctx context.Context, target string, d block.Device) error
+	Detach(ctx context.Context, d block.Device) error
+	Unhide(ctx context.Context, luns []lun.Info) error
+}
+
+// Keeper manages copies. One exists per service; its methods are safe for
+// concurrent use, though requesters must serialise their own deletions.
+type Keeper struct {
+	Host         Host
+	Providers    *registry.Registry
+	Catalog      *catalog.Catalog
+	BootID       string
+	DeviceObject func(vss.ID) string
+}
+
+// Get returns one copy; VSS_E_OBJECT_NOT_FOUND when it is not on this machine.
+func (k *Keeper) Get(op string, id vss.ID) (c catalog.Copy, err error) {
+	err = k.Catalog.View(func(t *catalog.Tx) error {
+		var found bool
+		c, found, err = t.Copy(id)
+		if err == nil && !found {
+			return notFound(op, id)
+		}
+		return err
+	})
+	return c, err
+}
+
+func notFound(op string, id vss.ID) error {
+	return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(),
+		Reason: "no such shadow copy on this machine", Remedy: "See umbra list copies; a transportable copy is not on the machine that created it"}
+}
+
+// List returns the copies a context shows: all of them for CTX_ALL, else those
+// made in that context (requester.md 2.4).
+func (k *Keeper) List(sc vss.Context) (out []catalog.Copy, err error) {
+	err = k.Catalog.View(func(t *catalog.Tx) error {
+		cs, err := t.Copies()
+		for _, c := range cs {
+			if sc == vss.CTX_ALL || vss.Context(c.Prop.Attributes).Base() == sc.Base() {
+				out = append(out, c)
+			}
+		}
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,123 @@
+package copies
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Expose mounts a persistent copy read-only on an existing empty folder and
+// returns the folder. The options are those that are right for a clone beside
+// its original. E_INVALIDARG for a folder that is not absolute, empty or
+// there; VSS_E_UNSUPPORTED_CONTEXT for auto-release copies (their device
+// object is readable without); VSS_E_OBJECT_ALREADY_EXISTS when the copy is
+// exposed already.
+func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) (string, error) {
+	const op = "ExposeSnapshot"
+	c, err := k.Get(op, id)
+	if err != nil {
+		return "", err
+	}
+	bad := func(code vss.HResult, object, reason, remedy string, err error) (string, error) {
+		return "", &vss.Error{Code: code, Op: op, Object: object, Reason: reason, Remedy: remedy, Err: err}
+	}
+	switch {
+	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) || c.Prop.Attributes.Has(vss.ATTR_CLIENT_ACCESSIBLE):
+		return bad(vss.VSS_E_UNSUPPORTED_CONTEXT, id.String(), "only copies of the contexts app-rollback and nas-rollback can be exposed",
+			"Read the copy through its device object "+c.Prop.DeviceObject+", which needs no expose", nil)
+	case c.Prop.ExposedName != "":
+		return bad(vss.VSS_E_OBJECT_ALREADY_EXISTS, id.String(), "the copy is exposed at "+c.Prop.ExposedName, "Unexpose it first", nil)
+	case len(c.Attachments) != 1:
+		return bad(vss.VSS_E_VOLUME_NOT_SUPPORTED, id.String(), "the filesystem spans several LUNs", "Use the block nodes, see umbra list luns", nil)
+	case !filepath.IsAbs(folder):
+		return bad(vss.E_INVALIDARG, folder, "not an absolute path", "Name an existing empty folder by its full path", nil)
+	}
+	folder = filepath.Clean(folder)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return bad(vss.E_INVALIDARG, folder, "the folder cannot be read", "Name an existing empty folder", err)
+	}
+	if len(entries) > 0 {
+		return bad(vss.E_INVALIDARG, folder, "the folder is not empty", "Name an existing empty folder", nil)
+	}
+
+	var intent catalog.Intent
+	err = k.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		intent, err = t.OpenIntent(catalog.Intent{Kind: "expose", Role: catalog.Imported, SetID: c.Prop.SnapshotSetID, Object: id.String() + " " + folder, Session: session, Begun: time.Now(), BootID: k.BootID})
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := fpExposeAfterIntent.Hit(ctx); err != nil {
+		return "", err
+	}
+	merr := k.Host.MountClone(ctx, importing.CloneMountOf(c, folder))
+	if merr == nil {
+		if err := fpExposeAfterMount.Hit(ctx); err != nil {
+			return "", err
+		}
+	}
+	uerr := k.Catalog.Update(context.WithoutCancel(ctx), func(t *catalog.Tx) error {
+		if err := t.CloseIntent(intent.ID); err != nil || merr != nil {
+			return err
+		}
+		c, found, err := t.Copy(id)
+		if err != nil || !found {
+			return errors.Join(err, notFound(op, id))
+		}
+		c.Prop.ExposedName = folder
+		c.Prop.Attributes = c.Prop.Attributes&^vss.ATTR_NOT_SURFACED | vss.ATTR_EXPOSED_LOCALLY
+		return t.PutCopy(c)
+	})
+	if merr == nil && uerr != nil {
+		// Not recorded means not exposed: take it back.
+		uerr = errors.Join(uerr, k.Host.Unmount(context.WithoutCancel(ctx), folder, importing.DeviceOf(c.Attachments[0])))
+	}
+	return folder, errors.Join(merr, uerr)
+}
+
+// Unexpose takes the mount away; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
+// copy that is unknown or not exposed, VSS_E_VOLUME_IN_USE while somebody uses
+// the mount.
+func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
+	const op = "UnexposeSnapshot"
+	c, err := k.Get(op, id)
+	if err != nil {
+		return err
+	}
+	if c.Prop.ExposedName == "" {
+		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(), Reason: "the copy is not exposed", Remedy: "See umbra list copies"}
+	}
+	if err := k.unmount(ctx, c, c.Prop.ExposedName); err != nil {
+		return err
+	}
+	if err := fpUnexposeAfterUmnt.Hit(ctx); err != nil {
+		return err
+	}
+	return k.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		c, found, err := t.Copy(id)
+		if err != nil || !found {
+			return err
+		}
+		c.Prop.ExposedName, c.Prop.ExposedPath = "", ""
+		c.Prop.Attributes = c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY | vss.ATTR_NOT_SURFACED
+		return t.PutCopy(c)
+	})
+}
+
+// unmount unmounts the copy's filesystem from target; nothing mounted there is
+// success.
+func (k *Keeper) unmount(ctx context.Context, c catalog.Copy, target string) error {
+	err := k.Host.Unmount(ctx, target, importing.DeviceOf(c.Attachments[0]))
+	if vss.CodeOf(err) == vss.VSS_E_OBJECT_NOT_FOUND {
+		return nil
+	}
+	return err
+}

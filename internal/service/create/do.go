@@ -1,0 +1,368 @@
+package create
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/internal/service/timeline"
+	"github.com/umbra-vss/umbra/provider"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// CommitLimit is the longest the commit of all providers may take inside the
+// hold; the guard's own limit (10 s) is the hard end.
+const CommitLimit = 8 * time.Second
+
+// Do makes the set and returns its description, tickets included. When it
+// returns an error nothing of the set is left: the volumes are released, the
+// copies dropped.
+func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progress) (desc *document.SnapshotSet, err error) {
+	defer s.finish()
+	if len(s.members) == 0 {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "DoSnapshotSet", Object: s.ID.String(), Reason: "the set has no volume",
+			Remedy: "Call AddToSnapshotSet first"}
+	}
+	rec := catalog.Set{ID: s.ID, Role: catalog.Created, State: catalog.SetCreating, Session: s.Session, Begun: time.Now(), AutoRelease: s.Context.AutoRelease()}
+	err = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		in, err := t.OpenIntent(catalog.Intent{Kind: "create", Role: catalog.Created, SetID: s.ID, Session: s.Session, Begun: rec.Begun, BootID: s.c.BootID})
+		s.intent = in.ID
+		if err != nil {
+			return err
+		}
+		return t.PutSet(rec)
+	})
+	if err != nil {
+		return nil, vss.AsError("DoSnapshotSet: record intent", err)
+	}
+
+	durable := false
+	defer func() {
+		if err == nil {
+			return
+		}
+		// The set is dropped on a context of its own: a cancelled creation is
+		// cleaned up all the same.
+		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err = s.drop(cctx, durable, err)
+		rec.State, rec.Failure, rec.Timeline = catalog.SetFailed, catalog.FailureOf(err), tl.Phases()
+		_ = s.c.Catalog.Update(cctx, func(t *catalog.Tx) error {
+			if _, err2 := t.AddEvent(catalog.Event{Level: "error", Name: "create.failed", Session: s.Session, SetID: s.ID,
+				Message: "the shadow copy set could not be made; its volumes are released and its copies dropped", Failure: rec.Failure}); err2 != nil {
+				return err2
+			}
+			if err2 := t.PutSet(rec); err2 != nil {
+				return err2
+			}
+			return t.CloseIntent(s.intent)
+		})
+	}()
+	if err := fpAfterIntent.Hit(ctx); err != nil {
+		return nil, err
+	}
+
+	pr.Report("prepare", "", 0, len(s.members))
+	end := tl.Start("end-prepare", "")
+	err = s.each(ctx, "EndPrepareSnapshots", func(ctx context.Context, p provider.Hardware) error { return p.EndPrepareSnapshots(ctx, s.ID) })
+	end()
+	if err != nil {
+		return nil, err
+	}
+	if err := fpAfterEndPrepare.Hit(ctx); err != nil {
+		return nil, err
+	}
+
+	instant, err := s.hold(ctx, tl, pr)
+	if err != nil {
+		return nil, err
+	}
+	if err := fpAfterRelease.Hit(ctx); err != nil {
+		return nil, err
+	}
+
+	pr.Report("post-commit", "", 0, len(s.members))
+	end = tl.Start("post-commit", "")
+	err = s.each(ctx, "PostCommitSnapshots", func(ctx context.Context, p provider.Hardware) error {
+		return p.PostCommitSnapshots(ctx, s.ID, s.count(p))
+	})
+	end()
+	durable = true
+	if err != nil {
+		return nil, err
+	}
+	if err := fpAfterPostCommit.Hit(ctx); err != nil {
+		return nil, err
+	}
+
+	end = tl.Start("describe", "")
+	desc, err = s.describe(ctx, instant)
+	end()
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []struct {
+		name string
+		call func(context.Context, provider.Hardware) error
+	}{
+		{"PreFinalCommitSnapshots", func(ctx context.Context, p provider.Hardware) error { return p.PreFinalCommitSnapshots(ctx, s.ID) }},
+		{"PostFinalCommitSnapshots", func(ctx context.Context, p provider.Hardware) error { return p.PostFinalCommitSnapshots(ctx, s.ID) }},
+	} {
+		if err := s.each(ctx, step.name, step.call); err != nil {
+			return nil, err
+		}
+	}
+	if err := fpBeforeRecord.Hit(ctx); err != nil {
+		return nil, err
+	}
+	rec.State, rec.Description, rec.Timeline = catalog.SetCreated, desc, tl.Phases()
+	err = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		if _, err := t.AddEvent(catalog.Event{Level: "info", Name: "create.done", Session: s.Session, SetID: s.ID,
+			Message: fmt.Sprintf("shadow copy set of %d volumes made, durable, and left masked for import", len(s.members))}); err != nil {
+			return err
+		}
+		if err := t.PutSet(rec); err != nil {
+			return err
+		}
+		return t.CloseIntent(s.intent)
+	})
+	if err != nil {
+		return nil, vss.AsError("DoSnapshotSet: record the set", err)
+	}
+	if err := fpAfterRecord.Hit(ctx); err != nil {
+		return nil, err
+	}
+	pr.Report("created", "", len(s.members), len(s.members))
+	return desc, nil
+}
+
+// hold flushes, freezes, commits and thaws. The filesystems are released when
+// it returns, whatever it returns.
+func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progress) (instant time.Time, err error) {
+	var fss []*freeze.Filesystem
+	defer func() {
+		for _, f := range fss {
+			_ = f.Close()
+		}
+	}()
+	for _, m := range s.members {
+		t := freeze.Target{Name: m.volume.Name, Path: m.volume.MountPoint, Dev: m.volume.RootDev, Ino: m.volume.RootIno, MountID: m.volume.MountID}
+		for _, d := range m.volume.Members {
+			t.Devices = append(t.Devices, freeze.DeviceNumber{Major: d.Device.Major, Minor: d.Device.Minor})
+		}
+		f, err := freeze.Open(t)
+		if err != nil {
+			return instant, err
+		}
+		fss = append(fss, f)
+	}
+	end := tl.Start("guard", "")
+	guard, err := s.c.Host.StartGuard(ctx, fss)
+	end()
+	if err != nil {
+		return instant, err
+	}
+	defer guard.Close()
+
+	removeIntent, err := freeze.WriteIntent(s.c.HoldDir, freeze.NewIntent(s.ID.String(), fss))
+	if err != nil {
+		return instant, err
+	}
+	defer func() {
+		// Kept when the release is in doubt: recovery looks again at start.
+		if vss.CodeOf(err) != vss.VSS_E_UNEXPECTED {
+			_ = removeIntent()
+		}
+	}()
+	if err := fpAfterHoldIntent.Hit(ctx); err != nil {
+		return instant, err
+	}
+
+	pr.Report("flush", "", 0, len(fss))
+	err = s.each(ctx, "PreCommitSnapshots", func(ctx context.Context, p provider.Hardware) error { return p.PreCommitSnapshots(ctx, s.ID) })
+	if err != nil {
+		return instant, err
+	}
+	end = tl.Start("flush", "")
+	fctx, cancel := context.WithTimeout(ctx, s.c.FlushTime)
+	g, gctx := errgroup.WithContext(fctx)
+	for _, f := range fss {
+		g.Go(func() error { return f.Sync(gctx) })
+	}
+	err = g.Wait()
+	cancel()
+	end()
+	if err != nil {
+		return instant, err
+	}
+
+	providers := s.providers()
+	commits := make([]error, len(providers)) // made before the hold
+	release, err := s.c.Catalog.Hold(ctx)
+	if err != nil {
+		return instant, vss.AsError("DoSnapshotSet: close the catalogue's gate", err)
+	}
+	defer release()
+	if err := fpBeforeHold.Hit(ctx); err != nil {
+		return instant, err
+	}
+	pr.Report("hold", "", 0, len(fss))
+
+	holdBegin := time.Now()
+	if err := guard.Freeze(ctx); err != nil {
+		_ = guard.Thaw()
+		return instant, err
+	}
+	instant = time.Now()
+	hookErr := fpInHold.Hit(ctx)
+	commitBegin := time.Now()
+	if hookErr == nil {
+		cctx, cancel := context.WithTimeout(ctx, CommitLimit)
+		var wg sync.WaitGroup
+		for i, p := range providers {
+			wg.Go(func() { commits[i] = p.CommitSnapshots(cctx, s.ID) })
+		}
+		done := make(chan struct{})
+		go func() { wg.Wait(); close(done) }()
+		select {
+		case <-done:
+		case <-cctx.Done():
+			// The release waits for nobody: a provider that does not answer has
+			// lost its set.
+			hookErr = &vss.Error{Code: vss.VSS_E_HOLD_WRITES_TIMEOUT, Op: "DoSnapshotSet: commit", Object: s.ID.String(),
+				Reason: "a provider did not commit in time or the creation was cancelled; the freeze itself had worked",
+				Remedy: "Check the storage system's load and try again", Err: context.Cause(cctx)}
+		}
+		cancel()
+	}
+	commitEnd := time.Now()
+	report := guard.Thaw()
+	holdEnd := time.Now()
+	release()
+
+	tl.Add("hold", "", holdBegin, holdEnd.Sub(holdBegin))
+	tl.Add("freeze", "", holdBegin, instant.Sub(holdBegin))
+	tl.Add("commit", "", commitBegin, commitEnd.Sub(commitBegin))
+	tl.Add("thaw", "", commitEnd, holdEnd.Sub(commitEnd))
+	for _, f := range report.Filesystems {
+		tl.Add("freeze", f.Name, holdBegin.Add(f.FreezeBegin-report.FirstFreeze), f.FreezeEnd-f.FreezeBegin)
+	}
+	if hookErr != nil {
+		return instant, errors.Join(hookErr, report.Err)
+	}
+	for i, p := range providers {
+		if err := registry.Checked(ctx, p, "CommitSnapshots", commits[i]); err != nil {
+			return instant, err
+		}
+	}
+	if report.Err != nil {
+		return instant, report.Err
+	}
+	return instant, fpAfterCommit.Hit(ctx)
+}
+
+// describe asks what the copies are called and signs the set.
+func (s *Set) describe(ctx context.Context, instant time.Time) (*document.SnapshotSet, error) {
+	attrs := s.Context.Attributes() | vss.ATTR_HARDWARE_ASSISTED | vss.ATTR_NOT_SURFACED
+	ts := vss.TimestampOf(instant)
+	d := &document.SnapshotSet{ID: s.ID, Attributes: attrs, Count: len(s.members), CreationTimestamp: ts,
+		OriginatingMachine: s.c.HostName, ServiceMachine: s.c.HostName}
+	for _, m := range s.members {
+		targets, err := m.provider.GetTargetLUNs(ctx, s.ID, m.devices, m.luns)
+		if err = registry.Checked(ctx, m.provider, "GetTargetLUNs", err); err != nil {
+			return nil, err
+		}
+		if len(targets) != len(m.luns) {
+			return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED_PROVIDER_ERROR, Op: "GetTargetLUNs", Object: m.volume.Name,
+				Reason: fmt.Sprintf("%d LUNs asked, %d answered", len(m.luns), len(targets)), Remedy: "Report it to the provider's maker"}
+		}
+		m.targets = targets
+		var desc []provider.Description
+		if dp, ok := m.provider.(provider.Describer); ok {
+			desc, err = dp.DescribeLUNs(ctx, targets)
+			if err = registry.Checked(ctx, m.provider, "DescribeLUNs", err); err != nil {
+				return nil, err
+			}
+		}
+		fs := m.volume.Filesystem
+		snap := document.Snapshot{ID: m.snapshot, ProviderID: m.provider.Properties().ProviderID, OriginalVolumeName: m.volume.Name,
+			Attributes: attrs, CreationTimestamp: ts, Quiesced: true,
+			Filesystem: filesystemOf(fs)}
+		for i := range targets {
+			lm := document.LUNMapping{Source: m.luns[i], Target: targets[i], Size: m.sizes[i]}
+			for _, e := range m.volume.Extents() {
+				if e.LUN == i {
+					lm.Extents = append(lm.Extents, e)
+				}
+			}
+			if i < len(desc) {
+				lm.Generation = desc[i].Generation
+			}
+			snap.LUNs = append(snap.LUNs, lm)
+		}
+		d.Snapshots = append(d.Snapshots, snap)
+	}
+	digest := d.Digest()
+	for _, p := range s.providers() {
+		ti, ok := p.(provider.TicketIssuer)
+		if !ok {
+			continue
+		}
+		data, err := ti.IssueTicket(ctx, s.ID, digest)
+		if err = registry.Checked(ctx, p, "IssueTicket", err); err != nil {
+			return nil, err
+		}
+		d.Tickets = append(d.Tickets, document.Ticket{ProviderID: p.Properties().ProviderID, Data: data})
+	}
+	return d, nil
+}
+
+// filesystemOf is what the document says of the filesystem.
+func filesystemOf(fs filesystem.Identity) document.Filesystem {
+	d := document.Filesystem{Type: fs.Type, UUID: fs.UUID, Label: fs.Label, Size: fs.Size, DeviceCount: fs.Devices}
+	if fs.DeviceUUID != "" {
+		d.DeviceUUIDs = []string{fs.DeviceUUID}
+	}
+	return d
+}
+
+// providers lists the set's providers once each.
+func (s *Set) providers() []provider.Hardware {
+	var out []provider.Hardware
+	seen := map[vss.ID]bool{}
+	for _, m := range s.members {
+		if id := m.provider.Properties().ProviderID; !seen[id] {
+			seen[id] = true
+			out = append(out, m.provider)
+		}
+	}
+	return out
+}
+
+func (s *Set) count(p provider.Hardware) int {
+	n := 0
+	for _, m := range s.members {
+		if m.provider == p {
+			n++
+		}
+	}
+	return n
+}
+
+// each calls every provider of the set in parallel and returns the first error.
+func (s *Set) each(ctx context.Context, method string, call func(context.Context, provider.Hardware) error) error {
+	g, gctx := errgroup.WithContext(ctx)
+	for _, p := range s.providers() {
+		g.Go(func() error { return registry.Checked(gctx, p, method, call(gctx, p)) })
+	}
+	return g.Wait()
+}

@@ -1,0 +1,65 @@
+package create
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Abort drops a set that was not made: providers are told, the place is given
+// back. It is idempotent, and does nothing to a set that is made.
+func (s *Set) Abort(ctx context.Context) {
+	if !s.finish() {
+		return
+	}
+	for _, p := range s.providers() {
+		_ = p.AbortSnapshots(ctx, s.ID)
+	}
+}
+
+// finish ends the set's life in the Creator; true for the call that did it.
+func (s *Set) finish() bool {
+	s.mu.Lock()
+	was := s.finished
+	s.finished = true
+	s.mu.Unlock()
+	if !was {
+		s.c.leave(s)
+	}
+	return !was
+}
+
+// drop removes whatever providers have of a failed set: AbortSnapshots for
+// what is not complete, OnLUNEmpty for copies that already were. Leftovers
+// are named in the error that is returned.
+func (s *Set) drop(ctx context.Context, durable bool, cause error) error {
+	var left error
+	for _, p := range s.providers() {
+		if err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, s.ID)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+			left = errors.Join(left, err)
+		}
+	}
+	if durable {
+		for _, m := range s.members {
+			targets, err := m.provider.GetTargetLUNs(ctx, s.ID, m.devices, slices.Clone(m.luns))
+			if err != nil {
+				continue // nothing was completed for this volume
+			}
+			for _, l := range targets {
+				if err := registry.Checked(ctx, m.provider, "OnLUNEmpty", m.provider.OnLUNEmpty(ctx, "", l)); err != nil {
+					left = errors.Join(left, err)
+				}
+			}
+		}
+	}
+	if left == nil {
+		return cause
+	}
+	e := *vss.AsError("DoSnapshotSet", cause)
+	e.Reason += "; some copies could not be dropped (" + left.Error() + ")"
+	e.Remedy = "See umbra array lun list for LUNs of set " + s.ID.String() + "; " + e.Remedy
+	return &e
+}

@@ -1,0 +1,248 @@
+package service
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Status says who this service is.
+func (v Server) Status(ctx context.Context, _ *connect.Request[vssv1.Empty]) (*connect.Response[vssv1.StatusResponse], error) {
+	if err := authorize(ctx, "Status"); err != nil {
+		return nil, err
+	}
+	v.S.mu.Lock()
+	n := len(v.S.sessions)
+	v.S.mu.Unlock()
+	return connect.NewResponse(&vssv1.StatusResponse{HostName: v.S.HostName, Version: v.S.Version, StartedUnixNs: v.S.started.UnixNano(),
+		Warnings: v.S.Warnings, StateDir: v.S.StateDir, RunDir: v.S.RunDir, Sessions: int32(n)}), nil
+}
+
+// Join takes an array's bundle.
+func (v Server) Join(ctx context.Context, req *connect.Request[vssv1.JoinRequest]) (*connect.Response[vssv1.JoinResponse], error) {
+	if err := authorize(ctx, "Join"); err != nil {
+		return nil, err
+	}
+	id, name, err := v.S.Arrays.Join(ctx, req.Msg.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.JoinResponse{ArrayId: id, ArrayName: name}), nil
+}
+
+// ListArrays lists the joined arrays.
+func (v Server) ListArrays(ctx context.Context, _ *connect.Request[vssv1.Empty]) (*connect.Response[vssv1.ListArraysResponse], error) {
+	if err := authorize(ctx, "ListArrays"); err != nil {
+		return nil, err
+	}
+	out := &vssv1.ListArraysResponse{}
+	for _, a := range v.S.Arrays.List(ctx) {
+		out.Arrays = append(out.Arrays, &vssv1.Array{Id: a.ID, Name: a.Name, Endpoints: a.Endpoints, Reachable: a.Err == nil, Error: rpc.ErrorToProto(a.Err)})
+	}
+	return connect.NewResponse(out), nil
+}
+
+// Rescan attaches LUNs unmasked to this machine.
+func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanRequest]) (*connect.Response[vssv1.ListLUNsResponse], error) {
+	if err := authorize(ctx, "Rescan"); err != nil {
+		return nil, err
+	}
+	var ds []block.Device
+	var err error
+	if len(req.Msg.Luns) == 0 {
+		ds, err = v.S.Host.RescanAll(ctx)
+	} else {
+		var want []lun.Info
+		for _, s := range req.Msg.Luns {
+			n, perr := lun.ParseNAA(s)
+			if perr != nil {
+				return nil, perr
+			}
+			want = append(want, lun.Info{Version: lun.InfoVersion, StorageIDs: []lun.StorageID{n.StorageID()}})
+		}
+		ds, err = v.S.Host.Rescan(ctx, want)
+	}
+	out := &vssv1.ListLUNsResponse{Error: rpc.ErrorToProto(err)}
+	for _, d := range ds {
+		out.Luns = append(out.Luns, deviceProto(d))
+	}
+	return connect.NewResponse(out), nil
+}
+
+// DetachLUN removes an original LUN from this machine. Copies leave by
+// DeleteSnapshots or CleanupImport only.
+func (v Server) DetachLUN(ctx context.Context, req *connect.Request[vssv1.DetachLUNRequest]) (*connect.Response[vssv1.Empty], error) {
+	const op = "DetachLUN"
+	if err := authorize(ctx, op); err != nil {
+		return nil, err
+	}
+	n, err := lun.ParseNAA(req.Msg.Lun)
+	if err != nil {
+		return nil, err
+	}
+	err = v.S.Catalog.View(func(t *catalog.Tx) error {
+		_, found, err := t.LUN(n.String())
+		if err == nil && found {
+			return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: op, Object: n.String(), Reason: "the LUN is a shadow copy's", Remedy: "Delete the copy (umbra delete copy), or clean up its import (umbra cleanup)"}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	ds, err := v.S.Host.Enumerate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range ds {
+		if got, ok := d.LUN.NAA(); ok && got == n {
+			if err := v.S.Host.Detach(ctx, d); err != nil {
+				return nil, err
+			}
+			return empty, nil
+		}
+	}
+	return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: n.String(), Reason: "the LUN is not attached to this machine", Remedy: "See umbra list luns"}
+}
+
+func deviceProto(d block.Device) *vssv1.LUN {
+	return &vssv1.LUN{Name: d.LUN.Name(), Device: d.Path, Size: d.Size, ReadOnly: d.ReadOnly, DiskSeq: d.DiskSeq, State: "original"}
+}
+
+// ListLUNs joins what is attached with what the catalogue knows.
+func (v Server) ListLUNs(ctx context.Context, req *connect.Request[vssv1.ListLUNsRequest]) (*connect.Response[vssv1.ListLUNsResponse], error) {
+	if err := authorize(ctx, "ListLUNs"); err != nil {
+		return nil, err
+	}
+	ds, err := v.S.Host.Enumerate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	devices := map[string]block.Device{}
+	for _, d := range ds {
+		devices[d.LUN.Name()] = d
+	}
+	out := &vssv1.ListLUNsResponse{}
+	known := map[string]bool{}
+	err = v.S.Catalog.View(func(t *catalog.Tx) error {
+		luns, err := t.LUNs()
+		for _, l := range luns {
+			known[l.Name] = true
+			if req.Msg.Orphaned && l.State != catalog.LUNOrphaned {
+				continue
+			}
+			p := lunProto(l)
+			if d, ok := devices[l.Name]; ok {
+				p.Device, p.Size, p.ReadOnly, p.DiskSeq = d.Path, d.Size, d.ReadOnly, d.DiskSeq
+			}
+			out.Luns = append(out.Luns, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !req.Msg.Orphaned {
+		for _, d := range ds {
+			if len(d.LUN.StorageIDs) > 0 && !known[d.LUN.Name()] {
+				out.Luns = append(out.Luns, deviceProto(d))
+			}
+		}
+	}
+	return connect.NewResponse(out), nil
+}
+
+// ListSets lists the sets created or imported here.
+func (v Server) ListSets(ctx context.Context, _ *connect.Request[vssv1.Empty]) (*connect.Response[vssv1.ListSetsResponse], error) {
+	if err := authorize(ctx, "ListSets"); err != nil {
+		return nil, err
+	}
+	out := &vssv1.ListSetsResponse{}
+	err := v.S.Catalog.View(func(t *catalog.Tx) error {
+		sets, err := t.Sets()
+		for _, s := range sets {
+			out.Sets = append(out.Sets, setProto(s))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+// ShowSet returns one set, the imported role before the created one.
+func (v Server) ShowSet(ctx context.Context, req *connect.Request[vssv1.SetRequest]) (*connect.Response[vssv1.Set], error) {
+	if err := authorize(ctx, "ShowSet"); err != nil {
+		return nil, err
+	}
+	id := idOf(req.Msg.SetId)
+	var out *vssv1.Set
+	err := v.S.Catalog.View(func(t *catalog.Tx) error {
+		for _, role := range []catalog.Role{catalog.Imported, catalog.Created} {
+			s, found, err := t.Set(role, id)
+			if err != nil {
+				return err
+			}
+			if !found {
+				continue
+			}
+			out = setProto(s)
+			cs, err := t.CopiesOf(id)
+			for _, c := range cs {
+				out.Snapshots = append(out.Snapshots, snapshotProto(c.Prop))
+			}
+			return err
+		}
+		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "ShowSet", Object: id.String(), Reason: "this machine neither created nor imported such a set", Remedy: "See umbra list sets"}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+func setProto(s catalog.Set) *vssv1.Set {
+	p := &vssv1.Set{SetId: s.ID[:], State: string(s.State), Role: string(s.Role), Error: rpc.ErrorToProto(s.Failure.Err()), CreationTimestamp: int64(vss.TimestampOf(s.Begun))}
+	if d := s.Description; d != nil {
+		p.Attributes, p.CreationTimestamp, p.OriginatingMachine, p.SnapshotsCount = uint32(d.Attributes), int64(d.CreationTimestamp), d.OriginatingMachine, int32(d.Count)
+		for _, sn := range d.Snapshots {
+			for _, m := range sn.LUNs {
+				p.Luns = append(p.Luns, &vssv1.LUN{Name: m.Target.Name(), Size: m.Size, SetId: s.ID[:], SnapshotId: sn.ID[:]})
+			}
+		}
+	}
+	for _, ph := range s.Timeline {
+		p.Timeline = append(p.Timeline, phaseProto(ph))
+	}
+	for _, c := range s.Copies {
+		p.Copies = append(p.Copies, copyStatusProto(c))
+	}
+	return p
+}
+
+// ListEvents lists the newest events first.
+func (v Server) ListEvents(ctx context.Context, req *connect.Request[vssv1.ListEventsRequest]) (*connect.Response[vssv1.ListEventsResponse], error) {
+	if err := authorize(ctx, "ListEvents"); err != nil {
+		return nil, err
+	}
+	out := &vssv1.ListEventsResponse{}
+	err := v.S.Catalog.View(func(t *catalog.Tx) error {
+		es, err := t.Events(req.Msg.Id, idOf(req.Msg.SetId), int(req.Msg.Limit))
+		for _, e := range es {
+			out.Events = append(out.Events, eventProto(e))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}

@@ -1,0 +1,107 @@
+package importing
+
+import (
+	"context"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/lun"
+)
+
+// found is a disk of this machine that is one of the set's LUNs.
+type found struct {
+	device block.Device
+	err    error // why a disk that claims to be the LUN is not accepted
+}
+
+// arrive rescans and waits until every located LUN has been recognised, none
+// of the missing ones can come any more, or the deadline has passed. Missing
+// LUNs are not an error here: the copies on them are not imported.
+func (r *run) arrive(ctx context.Context, events <-chan string) error {
+	r.found = map[string]found{}
+	type scan struct {
+		devices []block.Device
+		err     error
+	}
+	scanned := make(chan scan, 1)
+	go func() {
+		ds, err := r.im.Host.Rescan(ctx, r.located)
+		scanned <- scan{ds, err}
+	}()
+	deadline := time.NewTimer(r.im.ArrivalTimeout)
+	defer deadline.Stop()
+
+	enumerate := func() error {
+		ds, err := r.im.Host.Enumerate(ctx)
+		for _, d := range ds {
+			r.recognise(ctx, d)
+		}
+		return err
+	}
+	for len(r.found) < len(r.located) {
+		select {
+		case s := <-scanned:
+			scanned = nil
+			for _, d := range s.devices {
+				r.recognise(ctx, d)
+			}
+			if len(r.found) < len(r.located) {
+				if err := enumerate(); err != nil {
+					return err
+				}
+			}
+			if s.err != nil && ctx.Err() == nil {
+				// The initiator knows that the rest will not come.
+				for _, l := range r.located {
+					if _, ok := r.found[key(l)]; !ok {
+						r.found[key(l)] = found{err: s.err}
+					}
+				}
+			}
+		case name, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			if name == "" {
+				if err := enumerate(); err != nil {
+					return err
+				}
+			} else if d, err := r.im.Host.Inspect(ctx, name); err == nil {
+				r.recognise(ctx, d)
+			}
+		case <-deadline.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		r.pr.Report("arrive", "", len(r.found), len(r.located))
+	}
+	return nil
+}
+
+// recognise asks the providers whether the disk is one of the LUNs, and
+// compares page 0x83. Device name and LUN number play no part.
+func (r *run) recognise(ctx context.Context, d block.Device) {
+	if len(d.LUN.StorageIDs) == 0 {
+		return
+	}
+	for _, p := range r.parts {
+		info := d.LUN
+		mine, err := p.provider.FillInLUNInfo(ctx, d.Path, &info)
+		if registry.Checked(ctx, p.provider, "FillInLUNInfo", err) != nil || !mine {
+			continue
+		}
+		for _, want := range p.luns {
+			k := key(want)
+			if f, ok := r.found[k]; ok && f.err == nil {
+				continue
+			}
+			if merr := lun.Match(want, info); merr == nil {
+				d.LUN = info
+				r.found[k] = found{device: d}
+			}
+		}
+	}
+}

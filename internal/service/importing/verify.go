@@ -1,0 +1,133 @@
+package importing
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/provider"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// verify checks every copy whose LUNs arrived, in parallel, and returns the
+// outcome of each copy of the set in the document's order.
+func (r *run) verify(ctx context.Context) []catalog.CopyStatus {
+	described := r.describe(ctx)
+	out := make([]catalog.CopyStatus, len(r.set.Snapshots))
+	var g errgroup.Group
+	g.SetLimit(16)
+	for i, s := range r.set.Snapshots {
+		g.Go(func() error {
+			st := catalog.CopyStatus{SnapshotID: s.ID}
+			if len(s.LUNs) > 0 {
+				st.LUN = key(s.LUNs[0].Target)
+			}
+			if err := r.verifyCopy(ctx, s, described); err != nil {
+				st.Code, st.Failure = vss.CodeOf(err), catalog.FailureOf(err)
+			}
+			out[i] = st
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return out
+}
+
+type described struct {
+	provider.Description
+	err error
+}
+
+// describe asks each storage system once for all its LUNs.
+func (r *run) describe(ctx context.Context) map[string]described {
+	out := map[string]described{}
+	for _, p := range r.parts {
+		d, ok := p.provider.(provider.Describer)
+		if !ok || r.vetoes[p.provider.Properties().ProviderID] != nil {
+			continue
+		}
+		ds, err := d.DescribeLUNs(ctx, p.luns)
+		err = registry.Checked(ctx, p.provider, "DescribeLUNs", err)
+		for i, l := range p.luns {
+			e := described{err: err}
+			if i < len(ds) {
+				e.Description = ds[i]
+			}
+			out[key(l)] = e
+		}
+	}
+	return out
+}
+
+// verifyCopy accepts or refuses one copy.
+func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[string]described) error {
+	const op = "ImportSnapshots: verify"
+	if err := r.vetoes[s.ProviderID]; err != nil {
+		return err
+	}
+	for _, m := range s.LUNs {
+		k := key(m.Target)
+		f, ok := r.found[k]
+		switch {
+		case !ok:
+			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
+				Reason: fmt.Sprintf("the LUN did not arrive within %s", r.im.ArrivalTimeout), Remedy: "Check the path to the array (network, zoning, initiator), then umbra cleanup and import again"}
+		case f.err != nil:
+			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
+				Reason: "the LUN could not be attached", Remedy: "See the reason, then umbra cleanup and import again", Err: f.err}
+		case f.device.Size != m.Size:
+			return &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: op, Object: k,
+				Reason: fmt.Sprintf("the disk has %d bytes, the document says %d", f.device.Size, m.Size), Remedy: "Create a new set; this LUN is not what the document describes"}
+		}
+		if d, ok := desc[k]; ok {
+			if d.err != nil {
+				return d.err
+			}
+			if err := checkDescription(r.set, m.Target, d.Description); err != nil {
+				return err
+			}
+		}
+		if err := r.im.Host.SetReadOnly(ctx, f.device); err != nil {
+			return err
+		}
+		id, err := r.im.Host.Probe(ctx, f.device.Path)
+		if err != nil {
+			return err
+		}
+		want := s.Filesystem
+		if id.Type != want.Type || id.UUID != want.UUID || (id.Type != "btrfs" && id.Size != want.Size && len(s.LUNs) == 1) {
+			return &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: op, Object: k,
+				Reason: fmt.Sprintf("the disk carries %s %s of %d bytes, the document says %s %s of %d", id.Type, id.UUID, id.Size, want.Type, want.UUID, want.Size),
+				Remedy: "Create a new set; the content of this LUN is not what the document describes"}
+		}
+	}
+	return nil
+}
+
+// recordCopies files the copies that were accepted.
+func (r *run) recordCopies(t *catalog.Tx, statuses []catalog.CopyStatus) error {
+	for i, s := range r.set.Snapshots {
+		if i >= len(statuses) || statuses[i].Code != vss.S_OK {
+			continue
+		}
+		c := catalog.Copy{Session: r.session, AutoRelease: !r.set.Attributes.Has(vss.ATTR_NO_AUTO_RELEASE), Quiesced: s.Quiesced,
+			Filesystem: s.Filesystem, BootID: r.im.BootID}
+		for _, m := range s.LUNs {
+			d := r.found[key(m.Target)].device
+			c.Attachments = append(c.Attachments, catalog.Attachment{LUN: m.Target, Device: d.Path, Major: d.Major, Minor: d.Minor, DiskSeq: d.DiskSeq, Size: d.Size})
+			c.Sources = append(c.Sources, m.Source)
+		}
+		c.Prop = vss.SnapshotProp{SnapshotID: s.ID, SnapshotSetID: r.set.ID, SnapshotsCount: r.set.Count,
+			BlockDevice: c.Attachments[0].Device, OriginalVolumeName: s.OriginalVolumeName, OriginatingMachine: r.set.OriginatingMachine,
+			ServiceMachine: r.set.ServiceMachine, ProviderID: s.ProviderID, Attributes: s.Attributes | vss.ATTR_IMPORTED | vss.ATTR_NOT_SURFACED,
+			CreationTimestamp: s.CreationTimestamp, Status: vss.SS_CREATED}
+		if err := t.PutCopy(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

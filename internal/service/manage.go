@@ -1,0 +1,97 @@
+package service
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/service/session"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Query lists the copies of the object's context, or the providers.
+func (v Server) Query(ctx context.Context, req *connect.Request[vssv1.QueryRequest]) (*connect.Response[vssv1.QueryResponse], error) {
+	o, _, err := v.enter(ctx, session.Query, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	m := req.Msg
+	kind := vss.ObjectType(m.ReturnedObjectsType)
+	if !idOf(m.QueriedObjectId).IsNull() || vss.ObjectType(m.QueriedObjectType) != vss.OBJECT_NONE || (kind != vss.OBJECT_SNAPSHOT && kind != vss.OBJECT_PROVIDER) {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "Query", Reason: "only all snapshots or all providers can be queried",
+			Remedy: "Give GUID_NULL, OBJECT_NONE and OBJECT_SNAPSHOT or OBJECT_PROVIDER"}
+	}
+	out := &vssv1.QueryResponse{}
+	if kind == vss.OBJECT_PROVIDER {
+		for _, p := range v.S.Providers.List() {
+			out.Providers = append(out.Providers, providerProto(p))
+		}
+		return connect.NewResponse(out), nil
+	}
+	cs, err := v.S.Keeper.List(o.currentContext())
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cs {
+		out.Snapshots = append(out.Snapshots, snapshotProto(c.Prop))
+	}
+	return connect.NewResponse(out), nil
+}
+
+// GetSnapshotProperties returns one copy's properties.
+func (v Server) GetSnapshotProperties(ctx context.Context, req *connect.Request[vssv1.SnapshotRequest]) (*connect.Response[vssv1.SnapshotProp], error) {
+	if _, _, err := v.enter(ctx, session.GetSnapshotProperties, req.Msg.Token); err != nil {
+		return nil, err
+	}
+	c, err := v.S.Keeper.Get("GetSnapshotProperties", idOf(req.Msg.SnapshotId))
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(snapshotProto(c.Prop)), nil
+}
+
+// DeleteSnapshots deletes a copy or a set.
+func (v Server) DeleteSnapshots(ctx context.Context, req *connect.Request[vssv1.DeleteSnapshotsRequest]) (*connect.Response[vssv1.DeleteSnapshotsResponse], error) {
+	o, _, err := v.enter(ctx, session.DeleteSnapshots, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	d, err := v.S.Keeper.Delete(ctx, o.id, idOf(req.Msg.SourceId), vss.ObjectType(req.Msg.SourceType))
+	return connect.NewResponse(&vssv1.DeleteSnapshotsResponse{Deleted: int32(d.Count), FirstFailed: d.FirstFailed[:], Error: rpc.ErrorToProto(err)}), nil
+}
+
+// ExposeSnapshot mounts a copy on a folder.
+func (v Server) ExposeSnapshot(ctx context.Context, req *connect.Request[vssv1.ExposeSnapshotRequest]) (*connect.Response[vssv1.ExposeSnapshotResponse], error) {
+	o, _, err := v.enter(ctx, session.ExposeSnapshot, req.Msg.Token)
+	if err != nil {
+		return nil, err
+	}
+	switch vss.Attributes(req.Msg.Attributes) {
+	case vss.ATTR_EXPOSED_LOCALLY:
+		if req.Msg.PathFromRoot != "" {
+			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Object: req.Msg.PathFromRoot, Reason: "a local exposure takes no path from the root", Remedy: "Leave it empty"}
+		}
+	case vss.ATTR_EXPOSED_REMOTELY:
+		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: "ExposeSnapshot", Reason: "shares are not made in this version", Remedy: "Expose locally and share the folder yourself"}
+	default:
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Reason: "the attribute must be exposed-locally or exposed-remotely", Remedy: "Give exactly one of them"}
+	}
+	name, err := v.S.Keeper.Expose(ctx, o.id, idOf(req.Msg.SnapshotId), req.Msg.Name)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.ExposeSnapshotResponse{Exposed: name}), nil
+}
+
+// UnexposeSnapshot takes the mount away.
+func (v Server) UnexposeSnapshot(ctx context.Context, req *connect.Request[vssv1.SnapshotRequest]) (*connect.Response[vssv1.Empty], error) {
+	if _, _, err := v.enter(ctx, session.UnexposeSnapshot, req.Msg.Token); err != nil {
+		return nil, err
+	}
+	if err := v.S.Keeper.Unexpose(ctx, idOf(req.Msg.SnapshotId)); err != nil {
+		return nil, err
+	}
+	return empty, nil
+}

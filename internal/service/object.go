@@ -1,0 +1,160 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/service/async"
+	"github.com/umbra-vss/umbra/internal/service/create"
+	"github.com/umbra-vss/umbra/internal/service/session"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// object is one BackupComponents object. Calls on it are serialised by mu,
+// except that asynchronous operations run outside it.
+type object struct {
+	id      vss.ID
+	token   string
+	client  string
+	machine *session.Machine
+
+	mu         sync.Mutex
+	context    vss.Context
+	contextSet bool
+	stateSet   bool
+	gathered   bool
+	doc        *document.Document
+	set        *create.Set
+	running    *async.Operation // the operation under way, nil if none
+	released   bool
+}
+
+func newToken() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails on Linux
+	return hex.EncodeToString(b[:])
+}
+
+func (s *Service) openObject(client string) (*object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) >= MaxSessions {
+		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: "too many sessions are open", Remedy: "Close sessions that are no longer used"}
+	}
+	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP}
+	s.sessions[o.token] = o
+	return o, nil
+}
+
+// object finds the session a call belongs to.
+func (s *Service) object(method session.Method, token string) (*object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.sessions[token]
+	if o == nil {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: "the session is closed", Remedy: "Make a new object; the service may have been restarted"}
+	}
+	return o, nil
+}
+
+// releaseObject ends a session: idempotent, returns at once, the clean-up goes
+// on in the background.
+func (s *Service) releaseObject(o *object) {
+	s.mu.Lock()
+	_, open := s.sessions[o.token]
+	delete(s.sessions, o.token)
+	s.mu.Unlock()
+	if !open {
+		return
+	}
+	s.releases.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.base), time.Minute)
+		defer cancel()
+		o.mu.Lock()
+		o.released = true
+		set, op := o.set, o.running
+		state := o.machine.State()
+		o.mu.Unlock()
+		if op != nil {
+			if op.Op != "ImportSnapshots" {
+				// Nobody will fetch the document: a creation is given up.
+				_, _ = op.Cancel(ctx)
+			} else {
+				// An import is not stopped by its client's going; what it maps is
+				// released afterwards if it is auto-release.
+				select {
+				case <-op.Done():
+				case <-s.base.Done():
+					return
+				}
+			}
+		}
+		if set != nil && state != session.Created && state != session.Complete {
+			set.Abort(ctx)
+		}
+		if err := s.Keeper.Release(ctx, o.id); err != nil {
+			s.Log.Error("release auto-release copies", "session", o.id, "err", err)
+		}
+	})
+}
+
+// start begins an asynchronous operation of the object: fn runs with the
+// service's life, and the session's state follows its end.
+func (s *Service) start(o *object, step session.Step, op string, fn func(context.Context, *async.Operation) async.Outcome, always func()) (*async.Operation, error) {
+	s.mu.Lock()
+	if len(s.operations) >= MaxOperations {
+		s.mu.Unlock()
+		o.machine.Leave(step, false)
+		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: "too many asynchronous operations are not released", Remedy: "Release Async objects when they are done"}
+	}
+	s.mu.Unlock()
+	a := async.Start(s.base, newToken(), op, fn, func(out async.Outcome) async.Outcome {
+		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
+		o.mu.Lock()
+		o.running = nil
+		o.mu.Unlock()
+		if always != nil {
+			always()
+		}
+		return s.withEvent(o, op, out)
+	})
+	o.mu.Lock()
+	if a.Status().Code == vss.VSS_S_ASYNC_PENDING {
+		o.running = a
+	}
+	o.mu.Unlock()
+	s.mu.Lock()
+	s.operations[a.ID] = a
+	s.mu.Unlock()
+	return a, nil
+}
+
+// withEvent makes sure that a failure nobody classified has an event before
+// the client sees it (requester.md 8, row 23).
+func (s *Service) withEvent(o *object, op string, out async.Outcome) async.Outcome {
+	if out.Code != vss.VSS_E_UNEXPECTED {
+		return out
+	}
+	e := *vss.AsError(op, out.Err)
+	if e.EventID == "" {
+		e.EventID, _ = s.Catalog.Log(context.WithoutCancel(s.base), catalog.Event{Level: "error", Name: "service.unexpected", Session: o.id, Object: op,
+			Message: "an operation failed in a way nobody foresaw", Failure: catalog.FailureOf(&e)})
+	}
+	out.Err = &e
+	return out
+}
+
+func (s *Service) operation(id string) (*async.Operation, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.operations[id]
+	if a == nil {
+		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "IVssAsync", Object: id, Reason: "no such operation, or it was released", Remedy: "Keep the Async until its status was read"}
+	}
+	return a, nil
+}

@@ -1,0 +1,299 @@
+// Package recovery is what a service does before it serves: it puts right, or
+// names, everything its last life left half done.
+//
+// In this order: filesystems that may still be frozen are thawed (before
+// anything that could block); sets that were being created are dropped; an
+// import that was broken off is left exactly as it is and listed, because only
+// the requester may clean it up; deletions are finished; half-made exposures
+// are taken back; auto-release copies, whose requester is gone, are deleted;
+// and the device objects of persistent copies are mounted again. Each step
+// writes an event.
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/service/copies"
+	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Host is what recovery needs beyond its parts' own needs.
+type Host interface {
+	copies.Host
+	Hide(ctx context.Context, luns []lun.Info) error
+	Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error)
+}
+
+// Recovery puts things right at start-up.
+type Recovery struct {
+	Host      Host
+	Catalog   *catalog.Catalog
+	Providers *registry.Registry
+	Importer  *importing.Importer
+	Keeper    *copies.Keeper
+	BootID    string
+	HoldDir   string
+	Log       *slog.Logger
+}
+
+// Thaw is the first step, on its own because it needs no catalogue and no
+// array: every filesystem a hold intent names is thawed.
+func (r *Recovery) Thaw(ctx context.Context) ([]freeze.Recovered, error) {
+	return freeze.RecoverIntents(ctx, r.HoldDir, r.Log)
+}
+
+// Run does the rest. Errors are events, not reasons not to start: a service
+// that does not start helps nobody.
+func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
+	for _, t := range thawed {
+		r.event(ctx, catalog.Event{Level: "warning", Name: "recovery.thawed", Object: t.Name, Message: "a filesystem that the service may have left frozen was dealt with: " + string(t.Action), Failure: catalog.FailureOf(t.Err)})
+	}
+	var intents []catalog.Intent
+	if err := r.Catalog.View(func(t *catalog.Tx) (err error) { intents, err = t.Intents(); return err }); err != nil {
+		r.Log.Error("read intents", "err", err)
+		return
+	}
+	for _, in := range intents {
+		var err error
+		switch in.Kind {
+		case "create":
+			err = r.dropCreation(ctx, in)
+		case "import":
+			err = r.keepImport(ctx, in)
+		case "delete":
+			err = r.finishDelete(ctx, in)
+		case "expose":
+			err = r.undoExpose(ctx, in)
+		case "cleanup":
+			err = r.keepCleanup(ctx, in)
+		}
+		if err != nil {
+			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.failed", SetID: in.SetID, Object: in.Object,
+				Message: "the " + in.Kind + " that was broken off could not be dealt with; it will be tried at the next start", Failure: catalog.FailureOf(err)})
+		}
+	}
+	r.copies(ctx)
+}
+
+func (r *Recovery) event(ctx context.Context, e catalog.Event) {
+	r.Log.Info(e.Message, "event", e.Name, "set", e.SetID, "object", e.Object)
+	if _, err := r.Catalog.Log(ctx, e); err != nil {
+		r.Log.Error("write event", "err", err)
+	}
+}
+
+// dropCreation drops a set whose creation was broken off: no document was
+// issued, so nobody can be waiting for it.
+func (r *Recovery) dropCreation(ctx context.Context, in catalog.Intent) error {
+	var failed error
+	for _, p := range r.Providers.Hardware() {
+		err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, in.SetID))
+		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+			failed = errors.Join(failed, err)
+		}
+		if d, ok := p.(interface {
+			DropSet(ctx context.Context, set vss.ID) error
+		}); ok {
+			failed = errors.Join(failed, d.DropSet(ctx, in.SetID))
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		s, found, err := t.Set(catalog.Created, in.SetID)
+		if err != nil {
+			return err
+		}
+		if found && s.State == catalog.SetCreating {
+			s.State = catalog.SetFailed
+			s.Failure = &catalog.Failure{Code: vss.VSS_E_UNEXPECTED, Op: "DoSnapshotSet", Object: in.SetID.String(),
+				Reason: "the service was stopped while the set was being made", Remedy: "Create the set again"}
+			if err := t.PutSet(s); err != nil {
+				return err
+			}
+		}
+		if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "recovery.create-dropped", SetID: in.SetID,
+			Message: "a set whose creation was broken off was dropped"}); err != nil {
+			return err
+		}
+		return t.CloseIntent(in.ID)
+	})
+}
+
+// keepImport leaves a broken-off import as it is and lists its LUNs.
+func (r *Recovery) keepImport(ctx context.Context, in catalog.Intent) error {
+	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		all, err := t.LUNs()
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, l := range all {
+			if l.SetID == in.SetID && l.State == catalog.LUNUnmasking {
+				l.State, l.Reason = catalog.LUNOrphaned, "the service was stopped while the set was being imported"
+				if err := t.PutLUN(l); err != nil {
+					return err
+				}
+				n++
+			}
+		}
+		s, found, err := t.Set(catalog.Imported, in.SetID)
+		if err != nil {
+			return err
+		}
+		if found && s.State == catalog.SetImporting {
+			s.State = catalog.SetImportFailed
+			s.Failure = &catalog.Failure{Code: vss.VSS_E_UNEXPECTED, Op: "ImportSnapshots", Object: in.SetID.String(),
+				Reason: "the service was stopped while the set was being imported", Remedy: "Clean up with umbra cleanup " + in.SetID.String() + ", then import again"}
+			if err := t.PutSet(s); err != nil {
+				return err
+			}
+		}
+		if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "recovery.import-interrupted", SetID: in.SetID,
+			Message: fmt.Sprintf("an import was broken off; %d LUNs stay as they are until the requester cleans up", n)}); err != nil {
+			return err
+		}
+		return t.CloseIntent(in.ID)
+	})
+}
+
+// keepCleanup closes the intent: what was not cleaned is still listed.
+func (r *Recovery) keepCleanup(ctx context.Context, in catalog.Intent) error {
+	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "recovery.cleanup-interrupted", SetID: in.SetID,
+			Message: "a clean-up was broken off; LUNs that are not clean stay listed: run umbra cleanup again"}); err != nil {
+			return err
+		}
+		return t.CloseIntent(in.ID)
+	})
+}
+
+// finishDelete deletes again what was being deleted.
+func (r *Recovery) finishDelete(ctx context.Context, in catalog.Intent) error {
+	id, err := vss.ParseID(in.Object)
+	if err != nil {
+		return err
+	}
+	if err := r.closeIntent(ctx, in); err != nil {
+		return err
+	}
+	_, err = r.Keeper.Delete(ctx, in.Session, id, vss.OBJECT_SNAPSHOT) // opens an intent of its own
+	if vss.CodeOf(err) == vss.VSS_E_OBJECT_NOT_FOUND {
+		return nil
+	}
+	if err == nil {
+		r.event(ctx, catalog.Event{Level: "warning", Name: "recovery.delete-finished", SetID: in.SetID, Object: in.Object, Message: "a deletion that was broken off was finished"})
+	}
+	return err
+}
+
+// undoExpose takes back a mount that was not recorded.
+func (r *Recovery) undoExpose(ctx context.Context, in catalog.Intent) error {
+	idText, folder, _ := strings.Cut(in.Object, " ")
+	id, err := vss.ParseID(idText)
+	if err != nil {
+		return err
+	}
+	c, err := r.Keeper.Get("recover exposure", id)
+	if err == nil && c.Prop.ExposedName != folder && in.BootID == r.BootID && len(c.Attachments) > 0 {
+		err = r.Host.Unmount(ctx, folder, importing.DeviceOf(c.Attachments[0]))
+	}
+	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+		return err
+	}
+	return r.closeIntent(ctx, in)
+}
+
+func (r *Recovery) closeIntent(ctx context.Context, in catalog.Intent) error {
+	return r.Catalog.Update(ctx, func(t *catalog.Tx) error { return t.CloseIntent(in.ID) })
+}
+
+// copies deletes auto-release copies and brings persistent ones back.
+func (r *Recovery) copies(ctx context.Context) {
+	var all []catalog.Copy
+	if err := r.Catalog.View(func(t *catalog.Tx) (err error) { all, err = t.Copies(); return err }); err != nil {
+		r.Log.Error("read copies", "err", err)
+		return
+	}
+	sets := map[vss.ID]bool{}
+	for _, c := range all {
+		id := c.Prop.SnapshotID
+		if c.AutoRelease {
+			if _, err := r.Keeper.Delete(ctx, c.Session, id, vss.OBJECT_SNAPSHOT); err != nil {
+				continue // Delete wrote the event
+			}
+			r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: id.String(), Message: "an auto-release copy whose requester is gone was deleted"})
+			continue
+		}
+		if err := r.reattach(ctx, &c); err != nil {
+			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: id.String(),
+				Message: "an imported copy is not attached", Failure: catalog.FailureOf(err)})
+			continue
+		}
+		sets[c.Prop.SnapshotSetID] = true
+	}
+	for id := range sets {
+		if err := r.Importer.MountCopies(ctx, id); err != nil {
+			r.Log.Error("mount device objects", "set", id, "err", err)
+		}
+	}
+}
+
+// reattach finds the copy's LUNs again after a restart (they are still there)
+// or a reboot (the initiator brings them back, hidden and read-only), and
+// restores the exposure.
+func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy) error {
+	var luns []lun.Info
+	for _, a := range c.Attachments {
+		luns = append(luns, a.LUN)
+	}
+	rctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := r.Host.Hide(rctx, luns); err != nil {
+		return err
+	}
+	ds, err := r.Host.Rescan(rctx, luns)
+	if err != nil {
+		return err
+	}
+	for i, a := range c.Attachments {
+		ok := false
+		for _, d := range ds {
+			if lun.Match(a.LUN, withIdentity(a.LUN, d.LUN)) == nil {
+				c.Attachments[i].Device, c.Attachments[i].Major, c.Attachments[i].Minor, c.Attachments[i].DiskSeq = d.Path, d.Major, d.Minor, d.DiskSeq
+				ok = true
+			}
+		}
+		if !ok {
+			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it, then restart the daemon"}
+		}
+	}
+	c.BootID = r.BootID
+	c.Prop.BlockDevice = c.Attachments[0].Device
+	if c.Prop.ExposedName != "" {
+		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_ALREADY_EXISTS {
+			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.exposure-lost", Object: c.Prop.ExposedName, Message: "an exposure could not be restored", Failure: catalog.FailureOf(err)})
+			c.Prop.ExposedName, c.Prop.Attributes = "", c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY|vss.ATTR_NOT_SURFACED
+		}
+	}
+	return r.Catalog.Update(ctx, func(t *catalog.Tx) error { return t.PutCopy(*c) })
+}
+
+// withIdentity is the catalogue's LUN info with the identifiers the device
+// shows now: strings were normalised by the provider at import.
+func withIdentity(want, got lun.Info) lun.Info {
+	want.StorageIDs = got.StorageIDs
+	return want
+}

@@ -1,0 +1,63 @@
+// Package registry knows the providers of this machine and keeps their
+// answers within the contract: a code a provider may not return becomes
+// VSS_E_UNEXPECTED_PROVIDER_ERROR that names provider and method
+// (provider.md 4).
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/umbra-vss/umbra/provider"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Registry is a fixed list of in-tree providers. It is safe for concurrent
+// use.
+type Registry struct{ hardware []provider.Hardware }
+
+// New returns a registry of these providers, asked in this order.
+func New(hardware ...provider.Hardware) *Registry { return &Registry{hardware} }
+
+// List returns the properties of every provider.
+func (r *Registry) List() []vss.ProviderProp {
+	var out []vss.ProviderProp
+	for _, p := range r.hardware {
+		out = append(out, p.Properties())
+	}
+	return out
+}
+
+// Hardware returns all hardware providers.
+func (r *Registry) Hardware() []provider.Hardware { return r.hardware }
+
+// Get returns the provider with this ID, or VSS_E_PROVIDER_NOT_REGISTERED.
+func (r *Registry) Get(id vss.ID) (provider.Hardware, error) {
+	for _, p := range r.hardware {
+		if p.Properties().ProviderID == id {
+			return p, nil
+		}
+	}
+	return nil, &vss.Error{Code: vss.VSS_E_PROVIDER_NOT_REGISTERED, Op: "find provider", Object: id.String(),
+		Reason: "no provider with this ID is registered on this machine", Remedy: "Install and register the provider, see umbra list providers"}
+}
+
+// Checked translates what a provider's method returned. nil stays nil, and a
+// context that ended stays what it is.
+func Checked(ctx context.Context, p provider.Provider, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return err
+	}
+	var ve *vss.Error
+	if errors.As(err, &ve) && (provider.Allowed(ve.Code) || ve.Code == vss.VSS_E_PROVIDER_NOT_REGISTERED ||
+		ve.Code == vss.VSS_E_VOLUME_IN_USE || ve.Code == vss.VSS_E_INVALID_XML_DOCUMENT) {
+		return err
+	}
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED_PROVIDER_ERROR, Op: method, Object: p.Properties().Name,
+		Reason: fmt.Sprintf("provider %s answered %s with a code the contract does not allow: %v", p.Properties().Name, method, vss.CodeOf(err)),
+		Remedy: "Check the provider's own log and the storage system, then try again", Err: err}
+}

@@ -1,0 +1,134 @@
+package service
+
+import (
+	"context"
+	"log/slog"
+	"os/user"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/service/async"
+	"github.com/umbra-vss/umbra/internal/service/copies"
+	"github.com/umbra-vss/umbra/internal/service/create"
+	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// OperatorsGroup is the group whose members may use the service beside root.
+const OperatorsGroup = "umbra"
+
+// Quotas per service; beyond them a call answers E_OUTOFMEMORY.
+const (
+	MaxSessions   = 256
+	MaxOperations = 4096 // unreleased asynchronous operations
+)
+
+// Arrays is what the service knows of joined storage systems.
+type Arrays interface {
+	Join(ctx context.Context, bundle []byte) (id, name string, err error)
+	List(ctx context.Context) []ArrayStatus
+}
+
+// ArrayStatus is one joined array.
+type ArrayStatus struct {
+	ID, Name  string
+	Endpoints []string
+	Err       error // why it cannot be reached
+}
+
+// Host is what the service itself asks of this machine.
+type Host interface {
+	Enumerate(ctx context.Context) ([]block.Device, error)
+	Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error)
+	RescanAll(ctx context.Context) ([]block.Device, error)
+	Detach(ctx context.Context, d block.Device) error
+	Unhide(ctx context.Context, luns []lun.Info) error
+}
+
+// Service is a running service.
+type Service struct {
+	HostName  string
+	StateDir  string
+	RunDir    string
+	Version   string
+	Warnings  []string
+	Catalog   *catalog.Catalog
+	Providers *registry.Registry
+	Creator   *create.Creator
+	Importer  *importing.Importer
+	Keeper    *copies.Keeper
+	Arrays    Arrays
+	Host      Host
+	Log       *slog.Logger
+
+	base    context.Context // ends when the service stops
+	started time.Time
+
+	mu         sync.Mutex
+	sessions   map[string]*object // by token
+	operations map[string]*async.Operation
+	releases   sync.WaitGroup
+}
+
+// Start makes the service ready; base is its life.
+func (s *Service) Start(base context.Context) {
+	s.base, s.started = base, time.Now()
+	s.sessions = map[string]*object{}
+	s.operations = map[string]*async.Operation{}
+	rpc.PanicHook = func(op string, value any, stack []byte) string {
+		s.Log.Error("panic", "op", op, "value", value, "stack", string(stack))
+		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.panic", Object: op, Message: string(stack)})
+		return id
+	}
+}
+
+// Stop waits until released sessions are cleaned up, or ctx ends.
+func (s *Service) Stop(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { s.releases.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// authorize admits root and members of the operators group (requester.md 2.0 G5).
+func authorize(ctx context.Context, op string) error {
+	cred, ok := rpc.Peer(ctx)
+	if ok && (cred.UID == 0 || isOperator(cred)) {
+		return nil
+	}
+	return &vss.Error{Code: vss.E_ACCESSDENIED, Op: op, Reason: "the caller is neither root nor a member of group " + OperatorsGroup,
+		Remedy: "Run it as root, or add the user to group " + OperatorsGroup}
+}
+
+// isOperator looks the user's groups up; the credentials carry one group only.
+func isOperator(c rpc.Credentials) bool {
+	g, err := user.LookupGroup(OperatorsGroup)
+	if err != nil {
+		return false
+	}
+	if g.Gid == strconv.Itoa(int(c.GID)) {
+		return true
+	}
+	u, err := user.LookupId(strconv.Itoa(int(c.UID)))
+	if err != nil {
+		return false
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return false
+	}
+	for _, id := range ids {
+		if id == g.Gid {
+			return true
+		}
+	}
+	return false
+}

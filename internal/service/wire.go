@@ -1,0 +1,44 @@
+package service
+
+import (
+	"github.com/umbra-vss/umbra/internal/catalog"
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// idOf reads an ID off the wire; anything but 16 bytes is GUID_NULL.
+func idOf(b []byte) vss.ID {
+	if len(b) != 16 {
+		return vss.GUIDNull
+	}
+	return vss.ID(b)
+}
+
+func snapshotProto(p vss.SnapshotProp) *vssv1.SnapshotProp {
+	return &vssv1.SnapshotProp{SnapshotId: p.SnapshotID[:], SnapshotSetId: p.SnapshotSetID[:], SnapshotsCount: int32(p.SnapshotsCount),
+		DeviceObject: p.DeviceObject, BlockDevice: p.BlockDevice, OriginalVolumeName: p.OriginalVolumeName, OriginatingMachine: p.OriginatingMachine,
+		ServiceMachine: p.ServiceMachine, ExposedName: p.ExposedName, ExposedPath: p.ExposedPath, ProviderId: p.ProviderID[:],
+		Attributes: uint32(p.Attributes), CreationTimestamp: int64(p.CreationTimestamp), Status: int32(p.Status)}
+}
+
+func providerProto(p vss.ProviderProp) *vssv1.ProviderProp {
+	return &vssv1.ProviderProp{ProviderId: p.ProviderID[:], Name: p.Name, Type: int32(p.Type), Version: p.Version, VersionId: p.VersionID[:], ClassId: p.ClassID[:]}
+}
+
+func copyStatusProto(c catalog.CopyStatus) *vssv1.CopyStatus {
+	return &vssv1.CopyStatus{SnapshotId: c.SnapshotID[:], Lun: c.LUN, Code: uint32(c.Code), Error: rpc.ErrorToProto(c.Failure.Err())}
+}
+
+func phaseProto(p catalog.Phase) *vssv1.Phase {
+	return &vssv1.Phase{Name: p.Name, Object: p.Object, StartNs: int64(p.Start), DurationNs: int64(p.Duration)}
+}
+
+func lunProto(l catalog.LUN) *vssv1.LUN {
+	return &vssv1.LUN{Name: l.Name, State: string(l.State), SetId: l.SetID[:], SnapshotId: l.SnapshotID[:], Reason: l.Reason}
+}
+
+func eventProto(e catalog.Event) *vssv1.Event {
+	return &vssv1.Event{Id: e.ID, TimeUnixNs: e.Time.UnixNano(), Level: e.Level, Name: e.Name, Session: e.Session.String(), SetId: e.SetID[:],
+		Object: e.Object, Message: e.Message, Error: rpc.ErrorToProto(e.Failure.Err())}
+}

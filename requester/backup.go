@@ -1,0 +1,108 @@
+package requester
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// InitializeForBackup makes the object one for backups: nil for a new backup,
+// the saved document (XML or bundle) for an import. VSS_E_INVALID_XML_DOCUMENT
+// when the document cannot be read or was altered.
+func (b *BackupComponents) InitializeForBackup(ctx context.Context, document []byte) error {
+	_, err := b.client.InitializeForBackup(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: document}))
+	return err
+}
+
+// InitializeForRestore makes the object one for a restore.
+func (b *BackupComponents) InitializeForRestore(ctx context.Context, document []byte) error {
+	_, err := b.client.InitializeForRestore(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: document}))
+	return err
+}
+
+// SetContext sets the context, once, before any snapshot call. E_INVALIDARG
+// for a context that does not exist, VSS_E_UNSUPPORTED_CONTEXT for one that
+// cannot be served, VSS_E_BAD_STATE the second time.
+func (b *BackupComponents) SetContext(ctx context.Context, c vss.Context) error {
+	_, err := b.client.SetContext(ctx, connect.NewRequest(&vssv1.SetContextRequest{Token: b.token, Context: uint32(c)}))
+	return err
+}
+
+// SetBackupState records the kind of backup, before PrepareForBackup.
+func (b *BackupComponents) SetBackupState(ctx context.Context, selectComponents, bootable bool, t vss.BackupType, partialFiles bool) error {
+	_, err := b.client.SetBackupState(ctx, connect.NewRequest(&vssv1.SetBackupStateRequest{Token: b.token,
+		SelectComponents: selectComponents, BootableState: bootable, BackupType: int32(t), PartialFileSupport: partialFiles}))
+	return err
+}
+
+// GatherWriterMetadata asks all writers who they are. Asynchronous; once per
+// object. This version has no writers, so the list is empty.
+func (b *BackupComponents) GatherWriterMetadata(ctx context.Context) (*Async, error) {
+	return b.async(b.client.GatherWriterMetadata(ctx, b.session()))
+}
+
+// IsVolumeSupported reports whether a provider (GUID_NULL for any) can copy
+// the volume in this object's context. VSS_E_OBJECT_NOT_FOUND for a volume
+// that is not there.
+func (b *BackupComponents) IsVolumeSupported(ctx context.Context, provider vss.ID, volume string) (bool, error) {
+	r, err := b.client.IsVolumeSupported(ctx, connect.NewRequest(&vssv1.VolumeRequest{Token: b.token, Volume: volume, ProviderId: provider[:]}))
+	if err != nil {
+		return false, err
+	}
+	return r.Msg.Supported, nil
+}
+
+// StartSnapshotSet opens a set and returns its ID.
+// VSS_E_SNAPSHOT_SET_IN_PROGRESS while another set is made on this machine.
+func (b *BackupComponents) StartSnapshotSet(ctx context.Context) (vss.ID, error) {
+	r, err := b.client.StartSnapshotSet(ctx, b.session())
+	if err != nil {
+		return vss.GUIDNull, err
+	}
+	return idOf(r.Msg.Id), nil
+}
+
+// AddToSnapshotSet adds a volume (mount point or block device) and returns the
+// ID its copy will have. Codes: requester.md 2.3.
+func (b *BackupComponents) AddToSnapshotSet(ctx context.Context, volume string, provider vss.ID) (vss.ID, error) {
+	r, err := b.client.AddToSnapshotSet(ctx, connect.NewRequest(&vssv1.VolumeRequest{Token: b.token, Volume: volume, ProviderId: provider[:]}))
+	if err != nil {
+		return vss.GUIDNull, err
+	}
+	return idOf(r.Msg.Id), nil
+}
+
+// PrepareForBackup tells the writers that a backup is coming. Asynchronous.
+func (b *BackupComponents) PrepareForBackup(ctx context.Context) (*Async, error) {
+	return b.async(b.client.PrepareForBackup(ctx, b.session()))
+}
+
+// DoSnapshotSet makes the set. Asynchronous; codes: requester.md 2.3.1. After
+// a failure nothing of the set is left.
+func (b *BackupComponents) DoSnapshotSet(ctx context.Context) (*Async, error) {
+	return b.async(b.client.DoSnapshotSet(ctx, b.session()))
+}
+
+// BackupComplete tells the writers that the backup is done. Asynchronous.
+func (b *BackupComponents) BackupComplete(ctx context.Context) (*Async, error) {
+	return b.async(b.client.BackupComplete(ctx, b.session()))
+}
+
+// AbortBackup gives a set under way up; ignored when there is none.
+func (b *BackupComponents) AbortBackup(ctx context.Context) error {
+	_, err := b.client.AbortBackup(ctx, b.session())
+	return err
+}
+
+// SaveAsXML returns the Backup Components Document. For a transportable set
+// call it right after DoSnapshotSet has finished.
+func (b *BackupComponents) SaveAsXML(ctx context.Context) ([]byte, error) {
+	r, err := b.client.SaveAsXML(ctx, b.session())
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg.Document, nil
+}

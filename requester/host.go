@@ -1,0 +1,209 @@
+package requester
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1/vssv1connect"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Host is this machine's service as an administrator sees it: joined arrays,
+// LUNs, sets, events. It needs no session.
+type Host struct {
+	client vssv1connect.HostServiceClient
+	http   *http.Client
+	socket string
+}
+
+// NewHost returns a client; nothing is dialled before the first call.
+func NewHost(opts ...Option) *Host {
+	hc, o := dial(opts)
+	return &Host{vssv1connect.NewHostServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor())), hc, o.socket}
+}
+
+// Close lets go of idle connections.
+func (h *Host) Close() { h.http.CloseIdleConnections() }
+
+func (h *Host) fix(op string, err error) error { return unreachable(op, h.socket, err) }
+
+// HostStatus is who the service is.
+type HostStatus struct {
+	HostName string    `json:"host_name"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	StateDir string    `json:"state_dir"`
+	RunDir   string    `json:"run_dir"`
+	Sessions int       `json:"sessions"`
+	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// Status asks the service who it is.
+func (h *Host) Status(ctx context.Context) (HostStatus, error) {
+	r, err := h.client.Status(ctx, connect.NewRequest(&vssv1.Empty{}))
+	if err != nil {
+		return HostStatus{}, h.fix("Status", err)
+	}
+	m := r.Msg
+	return HostStatus{m.HostName, m.Version, time.Unix(0, m.StartedUnixNs), m.StateDir, m.RunDir, int(m.Sessions), m.Warnings}, nil
+}
+
+// Array is a joined array.
+type Array struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Endpoints []string   `json:"endpoints"`
+	Reachable bool       `json:"reachable"`
+	Err       *vss.Error `json:"error,omitempty"`
+}
+
+// Join joins the array whose `umbra array enroll` made the bundle.
+func (h *Host) Join(ctx context.Context, bundle []byte) (Array, error) {
+	r, err := h.client.Join(ctx, connect.NewRequest(&vssv1.JoinRequest{Bundle: bundle}))
+	if err != nil {
+		return Array{}, h.fix("Join", err)
+	}
+	return Array{ID: r.Msg.ArrayId, Name: r.Msg.ArrayName, Reachable: true}, nil
+}
+
+// Arrays lists the joined arrays and asks each whether it answers.
+func (h *Host) Arrays(ctx context.Context) ([]Array, error) {
+	r, err := h.client.ListArrays(ctx, connect.NewRequest(&vssv1.Empty{}))
+	if err != nil {
+		return nil, h.fix("ListArrays", err)
+	}
+	var out []Array
+	for _, a := range r.Msg.Arrays {
+		out = append(out, Array{a.Id, a.Name, a.Endpoints, a.Reachable, rpc.ErrorFromProto(a.Error)})
+	}
+	return out, nil
+}
+
+// LUN is a LUN as this machine knows it.
+type LUN struct {
+	Name       string `json:"name"`   // naa.…
+	Device     string `json:"device"` // "" if not attached
+	Size       uint64 `json:"size"`   // bytes
+	ReadOnly   bool   `json:"read_only"`
+	DiskSeq    uint64 `json:"disk_seq"`
+	State      string `json:"state"` // original, unmasking, imported, orphaned, deleting
+	SetID      vss.ID `json:"set_id,omitzero"`
+	SnapshotID vss.ID `json:"snapshot_id,omitzero"`
+	Reason     string `json:"reason,omitempty"`
+	Action     string `json:"action,omitempty"`
+}
+
+func lunsOf(ps []*vssv1.LUN) []LUN {
+	var out []LUN
+	for _, p := range ps {
+		out = append(out, LUN{p.Name, p.Device, p.Size, p.ReadOnly, p.DiskSeq, p.State, idOf(p.SetId), idOf(p.SnapshotId), p.Reason, p.Action})
+	}
+	return out
+}
+
+// Rescan attaches the named LUNs (all that are unmasked to this machine when
+// none is named). What could be attached is returned beside the error.
+func (h *Host) Rescan(ctx context.Context, luns ...string) ([]LUN, error) {
+	r, err := h.client.Rescan(ctx, connect.NewRequest(&vssv1.RescanRequest{Luns: luns}))
+	if err != nil {
+		return nil, h.fix("Rescan", err)
+	}
+	if e := rpc.ErrorFromProto(r.Msg.Error); e != nil {
+		return lunsOf(r.Msg.Luns), e
+	}
+	return lunsOf(r.Msg.Luns), nil
+}
+
+// DetachLUN removes an original LUN's device from this machine.
+func (h *Host) DetachLUN(ctx context.Context, lun string) error {
+	_, err := h.client.DetachLUN(ctx, connect.NewRequest(&vssv1.DetachLUNRequest{Lun: lun}))
+	return h.fix("DetachLUN", err)
+}
+
+// LUNs lists the LUNs here; with orphaned only those that imports left behind.
+func (h *Host) LUNs(ctx context.Context, orphaned bool) ([]LUN, error) {
+	r, err := h.client.ListLUNs(ctx, connect.NewRequest(&vssv1.ListLUNsRequest{Orphaned: orphaned}))
+	if err != nil {
+		return nil, h.fix("ListLUNs", err)
+	}
+	return lunsOf(r.Msg.Luns), nil
+}
+
+// Set is a shadow copy set created or imported here.
+type Set struct {
+	ID                 vss.ID             `json:"id"`
+	Role               string             `json:"role"` // created or imported
+	State              string             `json:"state"`
+	Attributes         vss.Attributes     `json:"attributes"`
+	CreationTimestamp  vss.Timestamp      `json:"creation_timestamp"`
+	OriginatingMachine string             `json:"originating_machine"`
+	Count              int                `json:"snapshots_count"`
+	Snapshots          []vss.SnapshotProp `json:"snapshots,omitempty"`
+	LUNs               []LUN              `json:"luns,omitempty"`
+	Copies             []CopyStatus       `json:"copies,omitempty"`
+	Timeline           []Phase            `json:"timeline,omitempty"`
+	Err                *vss.Error         `json:"error,omitempty"`
+}
+
+func setOf(p *vssv1.Set) Set {
+	s := Set{ID: idOf(p.SetId), Role: p.Role, State: p.State, Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp),
+		OriginatingMachine: p.OriginatingMachine, Count: int(p.SnapshotsCount), LUNs: lunsOf(p.Luns), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline), Err: rpc.ErrorFromProto(p.Error)}
+	for _, c := range p.Snapshots {
+		s.Snapshots = append(s.Snapshots, propOf(c))
+	}
+	return s
+}
+
+// Sets lists the sets created or imported on this machine.
+func (h *Host) Sets(ctx context.Context) ([]Set, error) {
+	r, err := h.client.ListSets(ctx, connect.NewRequest(&vssv1.Empty{}))
+	if err != nil {
+		return nil, h.fix("ListSets", err)
+	}
+	var out []Set
+	for _, p := range r.Msg.Sets {
+		out = append(out, setOf(p))
+	}
+	return out, nil
+}
+
+// Set returns one set with its timeline.
+func (h *Host) Set(ctx context.Context, id vss.ID) (Set, error) {
+	r, err := h.client.ShowSet(ctx, connect.NewRequest(&vssv1.SetRequest{SetId: id[:]}))
+	if err != nil {
+		return Set{}, h.fix("ShowSet", err)
+	}
+	return setOf(r.Msg), nil
+}
+
+// Event is an entry of the service's event log.
+type Event struct {
+	ID      string     `json:"id"`
+	Time    time.Time  `json:"time"`
+	Level   string     `json:"level"`
+	Name    string     `json:"name"`
+	Session string     `json:"session"`
+	SetID   vss.ID     `json:"set_id,omitzero"`
+	Object  string     `json:"object,omitempty"`
+	Message string     `json:"message"`
+	Err     *vss.Error `json:"error,omitempty"`
+}
+
+// Events lists the newest events first: all, those of one set, or the one with
+// the given ID; limit 0 means 100.
+func (h *Host) Events(ctx context.Context, id string, set vss.ID, limit int) ([]Event, error) {
+	r, err := h.client.ListEvents(ctx, connect.NewRequest(&vssv1.ListEventsRequest{Id: id, SetId: set[:], Limit: uint32(limit)}))
+	if err != nil {
+		return nil, h.fix("ListEvents", err)
+	}
+	var out []Event
+	for _, e := range r.Msg.Events {
+		out = append(out, Event{e.Id, time.Unix(0, e.TimeUnixNs), e.Level, e.Name, e.Session, idOf(e.SetId), e.Object, e.Message, rpc.ErrorFromProto(e.Error)})
+	}
+	return out, nil
+}

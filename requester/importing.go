@@ -1,0 +1,71 @@
+package requester
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// ImportSnapshots imports the set of the loaded document. The call itself
+// answers S_OK, E_ACCESSDENIED, E_OUTOFMEMORY, VSS_E_BAD_STATE or
+// VSS_E_UNEXPECTED; what becomes of the import is the Async's result
+// (requester.md 3.4). While another import runs on this machine it answers
+// vss.ErrImportInProgress.
+//
+// A failed import is never undone: see CleanupImport.
+func (b *BackupComponents) ImportSnapshots(ctx context.Context) (*Async, error) {
+	return b.async(b.client.ImportSnapshots(ctx, connect.NewRequest(&vssv1.ImportRequest{Token: b.token})))
+}
+
+// ImportSnapshotsQueued is ImportSnapshots that waits for its turn while
+// another import runs on this machine.
+func (b *BackupComponents) ImportSnapshotsQueued(ctx context.Context) (*Async, error) {
+	return b.async(b.client.ImportSnapshots(ctx, connect.NewRequest(&vssv1.ImportRequest{Token: b.token, Queue: true})))
+}
+
+// CheckItem is one verification of CheckImport; Err is nil if it passed.
+type CheckItem struct {
+	Name   string     `json:"name"`
+	Object string     `json:"object"`
+	OK     bool       `json:"ok"`
+	Detail string     `json:"detail"`
+	Err    *vss.Error `json:"error,omitempty"`
+}
+
+// CheckImport makes every verification of an import of the loaded document and
+// changes nothing, neither here nor on the storage system. Umbra's own.
+func (b *BackupComponents) CheckImport(ctx context.Context) ([]CheckItem, error) {
+	r, err := b.client.CheckImport(ctx, b.session())
+	if err != nil {
+		return nil, err
+	}
+	var out []CheckItem
+	for _, i := range r.Msg.Items {
+		out = append(out, CheckItem{i.Name, i.Object, i.Ok, i.Detail, rpc.ErrorFromProto(i.Error)})
+	}
+	return out, nil
+}
+
+// CleanupMode says what CleanupImport does with the LUNs it finds.
+type CleanupMode int
+
+// Cleanup modes.
+const (
+	Mask    CleanupMode = iota // hide them from this machine, keep the data (the default: a copy may be the only backup)
+	Reclaim                    // destroy the copies
+)
+
+// CleanupImport removes what a failed, cancelled or broken-off import of the
+// set left on this machine, and says what it did. Nothing else in Umbra does
+// that. Umbra's own (requester.md 3.5 F1).
+func (b *BackupComponents) CleanupImport(ctx context.Context, set vss.ID, mode CleanupMode) ([]LUN, error) {
+	r, err := b.client.CleanupImport(ctx, connect.NewRequest(&vssv1.CleanupImportRequest{Token: b.token, SetId: set[:], Reclaim: mode == Reclaim}))
+	if err != nil {
+		return nil, err
+	}
+	return lunsOf(r.Msg.Luns), nil
+}

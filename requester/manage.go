@@ -1,0 +1,89 @@
+package requester
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// QuerySnapshots lists the completed copies on this machine that belong to the
+// object's context; CTX_ALL shows all.
+func (b *BackupComponents) QuerySnapshots(ctx context.Context) ([]vss.SnapshotProp, error) {
+	r, err := b.query(ctx, vss.OBJECT_SNAPSHOT)
+	if err != nil {
+		return nil, err
+	}
+	var out []vss.SnapshotProp
+	for _, p := range r.Snapshots {
+		out = append(out, propOf(p))
+	}
+	return out, nil
+}
+
+// QueryProviders lists the registered providers.
+func (b *BackupComponents) QueryProviders(ctx context.Context) ([]vss.ProviderProp, error) {
+	r, err := b.query(ctx, vss.OBJECT_PROVIDER)
+	if err != nil {
+		return nil, err
+	}
+	var out []vss.ProviderProp
+	for _, p := range r.Providers {
+		out = append(out, vss.ProviderProp{ProviderID: idOf(p.ProviderId), Name: p.Name, Type: vss.ProviderType(p.Type), Version: p.Version, VersionID: idOf(p.VersionId), ClassID: idOf(p.ClassId)})
+	}
+	return out, nil
+}
+
+func (b *BackupComponents) query(ctx context.Context, kind vss.ObjectType) (*vssv1.QueryResponse, error) {
+	r, err := b.client.Query(ctx, connect.NewRequest(&vssv1.QueryRequest{Token: b.token, QueriedObjectId: vss.GUIDNull[:],
+		QueriedObjectType: int32(vss.OBJECT_NONE), ReturnedObjectsType: int32(kind)}))
+	if err != nil {
+		return nil, err
+	}
+	return r.Msg, nil
+}
+
+// GetSnapshotProperties returns one copy's properties;
+// VSS_E_OBJECT_NOT_FOUND when it is not on this machine.
+func (b *BackupComponents) GetSnapshotProperties(ctx context.Context, id vss.ID) (vss.SnapshotProp, error) {
+	r, err := b.client.GetSnapshotProperties(ctx, connect.NewRequest(&vssv1.SnapshotRequest{Token: b.token, SnapshotId: id[:]}))
+	if err != nil {
+		return vss.SnapshotProp{}, err
+	}
+	return propOf(r.Msg), nil
+}
+
+// DeleteSnapshots deletes one copy (OBJECT_SNAPSHOT) or a set's copies
+// (OBJECT_SNAPSHOT_SET) in sequence and stops at the first failure: deleted
+// counts those done, firstFailed names the one that failed, beside the error.
+func (b *BackupComponents) DeleteSnapshots(ctx context.Context, id vss.ID, kind vss.ObjectType, force bool) (deleted int, firstFailed vss.ID, err error) {
+	r, err := b.client.DeleteSnapshots(ctx, connect.NewRequest(&vssv1.DeleteSnapshotsRequest{Token: b.token, SourceId: id[:], SourceType: int32(kind), Force: force}))
+	if err != nil {
+		return 0, vss.GUIDNull, err
+	}
+	if e := rpc.ErrorFromProto(r.Msg.Error); e != nil {
+		err = e
+	}
+	return int(r.Msg.Deleted), idOf(r.Msg.FirstFailed), err
+}
+
+// ExposeSnapshot mounts a persistent copy read-only on name, an existing empty
+// folder (attribute ATTR_EXPOSED_LOCALLY), and returns where. Codes:
+// requester.md 2.5.
+func (b *BackupComponents) ExposeSnapshot(ctx context.Context, id vss.ID, pathFromRoot string, attr vss.Attributes, name string) (string, error) {
+	r, err := b.client.ExposeSnapshot(ctx, connect.NewRequest(&vssv1.ExposeSnapshotRequest{Token: b.token, SnapshotId: id[:], PathFromRoot: pathFromRoot, Attributes: uint32(attr), Name: name}))
+	if err != nil {
+		return "", err
+	}
+	return r.Msg.Exposed, nil
+}
+
+// UnexposeSnapshot takes the mount away; the copy stays.
+// VSS_E_OBJECT_NOT_FOUND if it is unknown or not exposed.
+func (b *BackupComponents) UnexposeSnapshot(ctx context.Context, id vss.ID) error {
+	_, err := b.client.UnexposeSnapshot(ctx, connect.NewRequest(&vssv1.SnapshotRequest{Token: b.token, SnapshotId: id[:]}))
+	return err
+}

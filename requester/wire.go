@@ -1,0 +1,44 @@
+package requester
+
+import (
+	"time"
+
+	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// idOf reads an ID off the wire; anything but 16 bytes is GUID_NULL.
+func idOf(b []byte) vss.ID {
+	if len(b) != 16 {
+		return vss.GUIDNull
+	}
+	return vss.ID(b)
+}
+
+func propOf(p *vssv1.SnapshotProp) vss.SnapshotProp {
+	return vss.SnapshotProp{SnapshotID: idOf(p.SnapshotId), SnapshotSetID: idOf(p.SnapshotSetId), SnapshotsCount: int(p.SnapshotsCount),
+		DeviceObject: p.DeviceObject, BlockDevice: p.BlockDevice, OriginalVolumeName: p.OriginalVolumeName, OriginatingMachine: p.OriginatingMachine,
+		ServiceMachine: p.ServiceMachine, ExposedName: p.ExposedName, ExposedPath: p.ExposedPath, ProviderID: idOf(p.ProviderId),
+		Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp), Status: vss.SnapshotState(p.Status)}
+}
+
+func copiesOf(ps []*vssv1.CopyStatus) []CopyStatus {
+	var out []CopyStatus
+	for _, c := range ps {
+		out = append(out, CopyStatus{idOf(c.SnapshotId), c.Lun, vss.HResult(c.Code), rpc.ErrorFromProto(c.Error)})
+	}
+	return out
+}
+
+func phasesOf(ps []*vssv1.Phase) []Phase {
+	var out []Phase
+	for _, p := range ps {
+		out = append(out, Phase{p.Name, p.Object, time.Duration(p.StartNs), time.Duration(p.DurationNs)})
+	}
+	return out
+}
+
+func statusOf(p *vssv1.AsyncStatus) Status {
+	return Status{Code: vss.HResult(p.Result), Err: rpc.ErrorFromProto(p.Error), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline)}
+}
