@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,9 @@ type Partition struct {
 	Number int
 	Start  uint64 // bytes from the start of the disk
 }
+
+// BaseName is the kernel's name of the device with this node.
+func BaseName(path string) string { return strings.TrimPrefix(path, "/dev/") }
 
 // Dev is the device number as stat(2) has it.
 func (d Device) Dev() uint64 { return unix.Mkdev(d.Major, d.Minor) }
@@ -68,6 +72,11 @@ func Open(ctx context.Context, dev Device, flags int) (*os.File, error) {
 	if err := verifyOpen(f, dev); err != nil {
 		f.Close()
 		return nil, err
+	}
+	// The kernel opens a read-only device for writing, and fails each write.
+	if ro, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET); err == nil && ro != 0 && flags&unix.O_ACCMODE != unix.O_RDONLY {
+		f.Close()
+		return nil, openError(op, dev.Path, unix.EROFS)
 	}
 	return f, nil
 }

@@ -29,6 +29,7 @@ type Loop struct {
 const (
 	loopPrefix = "umbra/"
 	tagLength  = 8
+	ouiDigits  = 7 // of an NAA 6 name: its type and the company; the rest is the serial number
 )
 
 // HostTag is the short name of a host in the names of its loop devices: the
@@ -91,7 +92,11 @@ func loopStatus(f *os.File) (*Loop, error) {
 func loopInfo(l *Loop) lun.Info {
 	info := lun.Info{Version: lun.InfoVersion, BusType: lun.BusFileBackedVirtual}
 	if l.HostTag != "" {
-		info.VendorID = "UMBRA"
+		// A loop device has no INQUIRY data. These are the strings that an Umbra
+		// array reports; its provider corrects them where they differ.
+		info.VendorID, info.ProductID, info.ProductRevision = "UMBRA", "FILE LUN", "1"
+		info.CommandQueueing = true
+		info.SerialNumber = hex.EncodeToString(l.NAA[:])[ouiDigits:]
 		info.StorageIDs = []lun.StorageID{l.NAA.StorageID()}
 	}
 	return info

@@ -15,7 +15,7 @@ import (
 // CloneMount says which copy to mount and where.
 type CloneMount struct {
 	Device   block.Device // the copy's block device, as recorded at import
-	Identity Identity     // what Probe says is on it
+	Identity Identity     // what must be on it: type, UUID and for btrfs device UUID; not asked if empty
 	Target   string       // an existing folder, absolute
 
 	// Quiesced says that the copy was taken while its filesystem was frozen, so
@@ -40,12 +40,9 @@ const mountOp = "mount shadow copy"
 // Errors: VSS_E_OBJECT_NOT_FOUND if the device was replaced, E_INVALIDARG for
 // a bad target, VSS_E_VOLUME_NOT_SUPPORTED if this copy cannot be mounted
 // unchanged here (its block device is still good), VSS_E_MISSING_VOLUME if
-// what got mounted is another device's filesystem; it is taken away again.
+// the device holds another filesystem than Identity says or the kernel took
+// another device; no mount is left then.
 func MountClone(ctx context.Context, m CloneMount) error {
-	options, err := m.options()
-	if err != nil {
-		return err
-	}
 	target, err := unix.Open(m.Target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &vss.Error{Code: vss.E_INVALIDARG, Op: mountOp, Object: m.Target,
@@ -59,6 +56,20 @@ func MountClone(ctx context.Context, m CloneMount) error {
 			return err
 		}
 		defer hold.Close()
+	}
+	found, err := Probe(ctx, m.Device.Path)
+	if err != nil {
+		return err
+	}
+	if want := m.Identity; want.Type != "" && !sameFilesystem(want, found) {
+		return &vss.Error{Code: vss.VSS_E_MISSING_VOLUME, Op: mountOp, Object: m.Device.Path,
+			Reason: fmt.Sprintf("it holds %s %s, the copy is %s %s", found.Type, found.UUID, want.Type, want.UUID),
+			Remedy: "Look at umbra list luns for the LUN that has the copy"}
+	}
+	m.Identity = found
+	options, err := m.options()
+	if err != nil {
+		return err
 	}
 	// Reading a superblock may block for as long as the storage does.
 	type result struct {
@@ -99,6 +110,11 @@ func MountClone(ctx context.Context, m CloneMount) error {
 		return m.failed("the mount cannot be made private", err)
 	}
 	return nil
+}
+
+// sameFilesystem compares what does not change while a filesystem is used.
+func sameFilesystem(a, b Identity) bool {
+	return a.Type == b.Type && a.UUID == b.UUID && (a.DeviceUUID == "" || a.DeviceUUID == b.DeviceUUID)
 }
 
 // devices are all block devices that the mount will use.

@@ -17,8 +17,9 @@ import (
 
 // Backing returns the device numbers of the filesystems below a volume: the
 // one that has the backing file of its loop device, the one below that, and so
-// on. A volume on real disks has none. For btrfs both the number that stat
-// gives and the superblock's are in the list, so ask with [Volume.In].
+// on. A volume on real disks has none. A btrfs has many numbers, the superblock's
+// and one for each subvolume; those of all its mounts here are in the list, so
+// that it may be searched for any volume's RootDev or SuperDev ([Volume.In]).
 func Backing(ctx context.Context, v Volume) ([]uint64, error) {
 	ms, err := readMounts("find backing store")
 	if err != nil {
@@ -108,6 +109,14 @@ func (s *stack) mount(ctx context.Context, m *mountinfo.Info) error {
 			return s.device(ctx, superDevOf(m))
 		}
 		return nil
+	}
+	if m.FSType == filesystem.TypeBtrfs {
+		// Each subvolume has an st_dev of its own, and all are one superblock.
+		for _, x := range s.ms.of(superDevOf(m)) {
+			if at, err := locate(x.Mountpoint); err == nil && at.mountID == uint64(x.ID) {
+				s.add(at.dev)
+			}
+		}
 	}
 	members, _, err := membersOf(ctx, m)
 	if err != nil && m.FSType != filesystem.TypeBtrfs {

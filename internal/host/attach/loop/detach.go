@@ -16,32 +16,39 @@ import (
 
 const detachOp = "detach LUN"
 
-// Detach implements attach.Initiator. A device that this host did not attach
-// is E_INVALIDARG. Data written to the device is in the LUN's file when Detach
-// returns without error.
+// Detach implements attach.Initiator. What counts is what the device says now,
+// so a record without its loop details will do. A device that this host did not
+// attach is E_INVALIDARG. Data written to the device is in the LUN's file when
+// Detach returns without error.
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
-	if dev.Loop == nil || dev.Loop.HostTag != i.hostTag {
-		return &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path,
-			Reason: "this host did not attach the device", Remedy: "Detach it where it was attached"}
-	}
-	naa := dev.Loop.NAA
 	// Exclusively: with a mount or anything built on it the kernel would say
 	// yes and detach some time later.
 	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
 	switch {
 	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
-		return i.closeGone(ctx, naa)
+		return i.closeGone(ctx, dev)
 	case err != nil:
 		return err
 	}
-	err = i.clear(ctx, f, dev)
+	now, err := block.Inspect(ctx, fmt.Sprintf("%d:%d", dev.Major, dev.Minor))
+	if err == nil && (now.Loop == nil || now.Loop.HostTag != i.hostTag) {
+		err = &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path,
+			Reason: "this host did not attach the device", Remedy: "Detach it where it was attached"}
+	}
 	if err != nil {
+		f.Close()
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			return i.closeGone(ctx, dev)
+		}
 		return err
 	}
-	if err := i.awaitGone(ctx, dev); err != nil {
+	if err := i.clear(ctx, f, now); err != nil {
 		return err
 	}
-	return i.closeGone(ctx, naa)
+	if err := i.awaitGone(ctx, now); err != nil {
+		return err
+	}
+	return i.closeGone(ctx, now)
 }
 
 // clear flushes the device and tells the driver to let go; it closes f.
@@ -103,7 +110,14 @@ func (i *Initiator) awaitGone(ctx context.Context, dev block.Device) error {
 
 // closeGone tells the array that the LUN is closed here, unless the LUN has
 // been attached anew meanwhile.
-func (i *Initiator) closeGone(ctx context.Context, naa lun.NAA) error {
+func (i *Initiator) closeGone(ctx context.Context, dev block.Device) error {
+	naa, ok := dev.LUN.NAA()
+	if dev.Loop != nil && dev.Loop.HostTag != "" {
+		naa, ok = dev.Loop.NAA, dev.Loop.HostTag == i.hostTag
+	}
+	if !ok {
+		return nil // whatever it was, it was none of ours
+	}
 	here, err := i.attached(ctx)
 	if err != nil {
 		return err
