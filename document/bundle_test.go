@@ -163,14 +163,14 @@ func TestLyingSizes(t *testing.T) {
 	}
 }
 
-// TestEveryByteCounts flips each bit of a bundle: what still reads must be the
-// same document.
+// TestEveryByteCounts flips two bits of every byte of a bundle, one at a time:
+// what still reads must be the same document.
 func TestEveryByteCounts(t *testing.T) {
 	whole := sampleBundle(t)
 	want := sample().Set.Digest()
 	accepted := 0
 	for i := range whole {
-		for bit := range 8 {
+		for _, bit := range []int{i % 8, (i + 5) % 8} {
 			b := bytes.Clone(whole)
 			b[i] ^= 1 << bit
 			d, err := Read(b)
@@ -185,16 +185,13 @@ func TestEveryByteCounts(t *testing.T) {
 				t.Fatalf("byte %d bit %d: another document", i, bit)
 			}
 		}
-		if testing.Short() {
-			break
-		}
 	}
 	// Version, attribute and disk number fields of the directory that no
 	// reader looks at.
-	if accepted > 8*80 {
+	if accepted > 2*80 {
 		t.Errorf("%d flipped bits went unseen", accepted)
 	}
-	t.Logf("%d of %d flipped bits are in fields without meaning", accepted, len(whole)*8)
+	t.Logf("%d of %d flipped bits are in fields without meaning", accepted, len(whole)*2)
 }
 
 type full struct{}

@@ -193,13 +193,13 @@ func TestTruncatedAnywhere(t *testing.T) {
 // TestHostileIsCheap feeds shapes that make lenient readers slow or large.
 func TestHostileIsCheap(t *testing.T) {
 	head := `<backupComponents xmlns="` + Namespace + `" schemaVersion="1.0" context="0x00000000">`
-	many := strings.Repeat("x='1' ", MaxSize/8)
+	many := strings.Repeat("x='1' ", MaxSize/32)
 	for name, s := range map[string]string{
 		"too large":       strings.Repeat(" ", MaxSize+1),
 		"deep":            strings.Repeat("<a>", MaxSize/4),
 		"wide":            head + strings.Repeat("<a/>", MaxSize/8),
 		"many attributes": "<a " + many + "/>",
-		"comments":        head + strings.Repeat("<!---->", MaxSize/8),
+		"comments":        head + strings.Repeat("<!---->", MaxSize/32),
 		"long name":       head + "<" + strings.Repeat("a", MaxSize/2),
 	} {
 		start := time.Now()
