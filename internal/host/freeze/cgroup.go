@@ -19,26 +19,34 @@ var cgroupSerial atomic.Uint64
 // hierarchy, apart from the daemon's own, so that a kill of the daemon's unit
 // does not reach the guard. It returns "" where that is not possible.
 func newCgroup() (dir string, fd int) {
-	infos, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
-	if err != nil || len(infos) == 0 {
-		return "", -1
-	}
-	parent := filepath.Join(infos[0].Mountpoint, cgroupFolder)
-	if err := os.Mkdir(parent, 0o755); err != nil && !os.IsExist(err) {
+	parent := cgroupParent()
+	if parent == "" {
 		return "", -1
 	}
 	sweepCgroups(parent)
+	if err := os.Mkdir(parent, 0o755); err != nil && !os.IsExist(err) {
+		return "", -1
+	}
 	// The daemon's number comes first: it tells the sweep whose it is.
 	dir = filepath.Join(parent, strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(cgroupSerial.Add(1), 10))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", -1
 	}
-	fd, err = unix.Open(dir, unix.O_DIRECTORY|unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		removeCgroup(dir)
 		return "", -1
 	}
 	return dir, fd
+}
+
+// cgroupParent is the folder of the guards' cgroups, "" without version 2.
+func cgroupParent() string {
+	infos, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup2"))
+	if err != nil || len(infos) == 0 {
+		return ""
+	}
+	return filepath.Join(infos[0].Mountpoint, cgroupFolder)
 }
 
 // removeCgroup removes the guard's cgroup, and the folder with the last one.
@@ -57,7 +65,7 @@ func sweepCgroups(parent string) {
 		owner, _, _ := strings.Cut(e.Name(), "-")
 		pid, err := strconv.Atoi(owner)
 		if err == nil && unix.Kill(pid, 0) == unix.ESRCH {
-			_ = unix.Rmdir(filepath.Join(parent, e.Name()))
+			removeCgroup(filepath.Join(parent, e.Name()))
 		}
 	}
 }

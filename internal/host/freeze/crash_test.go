@@ -27,6 +27,16 @@ type daemon struct {
 
 func startDaemon(t *testing.T, intents string, vs ...*volume) *daemon {
 	t.Helper()
+	d, lines := startFreezing(t, intents, vs...)
+	if line, err := lines.ReadString('\n'); line != "holding\n" {
+		t.Fatalf("child said %q, %v", line, err)
+	}
+	return d
+}
+
+// startFreezing returns before the child's Freeze does.
+func startFreezing(t *testing.T, intents string, vs ...*volume) (*daemon, *bufio.Reader) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "guard")
 	if err := os.WriteFile(program, freezetest.Build(t), 0o700); err != nil {
 		t.Fatal(err)
@@ -35,12 +45,12 @@ func startDaemon(t *testing.T, intents string, vs ...*volume) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines []string
+	var held []string
 	for _, v := range vs {
-		lines = append(lines, v.mount+"="+v.loop)
+		held = append(held, v.mount+"="+v.loop)
 	}
 	d := &daemon{cmd: exec.Command(exe)}
-	d.cmd.Env = append(os.Environ(), childPaths+"="+strings.Join(lines, "\n"), childIntent+"="+intents, childGuard+"="+program)
+	d.cmd.Env = append(os.Environ(), childPaths+"="+strings.Join(held, "\n"), childIntent+"="+intents, childGuard+"="+program)
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -51,12 +61,15 @@ func startDaemon(t *testing.T, intents string, vs ...*volume) *daemon {
 	t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
 		_ = d.cmd.Wait()
+		eventually(t, 5*time.Second, "the guard ends", func() bool { return d.guard == 0 || guardEnded(d.guard) })
+		_, _ = freeze.RecoverIntents(context.Background(), t.TempDir(), nil) // as the next daemon would
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if _, serr := fmt.Sscanf(line, "holding %d", &d.guard); serr != nil {
+	lines := bufio.NewReader(out)
+	line, err := lines.ReadString('\n')
+	if _, serr := fmt.Sscanf(line, "guard %d", &d.guard); serr != nil {
 		t.Fatalf("child said %q, %v", line, err)
 	}
-	return d
+	return d, lines
 }
 
 func TestDaemonDeath(t *testing.T) {

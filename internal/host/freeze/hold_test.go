@@ -434,3 +434,50 @@ func TestNoGuardProgram(t *testing.T) {
 	_, err = freeze.StartGuard(context.Background(), nil, freeze.Options{Binary: []byte("x")})
 	wantCode(t, err, vss.E_INVALIDARG)
 }
+
+func TestStoppedGuardCannotBlockFreeze(t *testing.T) {
+	v := newVolume(t, "ext4")
+	g := startGuard(t, open(t, v), freeze.Options{Limit: 100 * time.Millisecond})
+	if err := unix.Kill(g.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	wantCode(t, g.Freeze(context.Background()), vss.VSS_E_FLUSH_WRITES_TIMEOUT)
+	if took := time.Since(begin); took > time.Second {
+		t.Errorf("returned after %v", took)
+	}
+	if v.wasFrozen() {
+		t.Error("left frozen")
+	}
+}
+
+func TestStoppedGuardCannotBlockStart(t *testing.T) {
+	v := newVolume(t, "ext4")
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	sleeper, err := os.ReadFile("/bin/sleep") // says nothing, like a stopped one
+	if err != nil {
+		t.Skip("no program at hand that does nothing")
+	}
+	begin := time.Now()
+	_, err = freeze.StartGuard(ctx, open(t, v), freeze.Options{Binary: sleeper})
+	if err == nil || time.Since(begin) > time.Second {
+		t.Errorf("%v after %v", err, time.Since(begin))
+	}
+}
+
+func TestThawWhileFreezing(t *testing.T) {
+	for range 10 {
+		v := newVolume(t, "ext4")
+		g := startGuard(t, open(t, v), freeze.Options{})
+		done := make(chan error, 1)
+		go func() { done <- g.Freeze(context.Background()) }()
+		time.Sleep(time.Millisecond)
+		r := g.Thaw()
+		err := <-done
+		if v.wasFrozen() {
+			t.Fatalf("left frozen; freeze %v, thaw %v", err, r.Err)
+		}
+		g.Close()
+	}
+}

@@ -70,9 +70,10 @@ func holdForEver(lines []string) {
 	if err != nil {
 		fail(err)
 	}
+	fmt.Println("guard", g.PID())
 	if err := g.Freeze(context.Background()); err != nil {
 		fail(err)
 	}
-	fmt.Println("holding", g.PID())
+	fmt.Println("holding")
 	select {}
 }

@@ -94,6 +94,9 @@ func RecoverIntents(ctx context.Context, dir string, log *slog.Logger) ([]Recove
 				Remedy: "Check the permissions of " + dir, Err: err})
 		}
 	}
+	if parent := cgroupParent(); parent != "" {
+		sweepCgroups(parent) // of the guard that died
+	}
 	return all, errors.Join(errs...)
 }
 
