@@ -58,7 +58,7 @@ func parseExt(head []byte) (Identity, bool, error) {
 		Type: TypeExt4, UUID: uuidText(sb[0x68:0x78]), Label: text(sb[0x78:0x88]),
 		Size: size, DeviceSize: size, Devices: 1,
 		NeedsReplay: incompat&extIncompatRecover != 0,
-		Features:    fmt.Sprintf("compat=%x incompat=%x ro_compat=%x", compat, incompat, roCompat),
+		Features:    fmt.Sprintf("compat=%x incompat=%x ro_compat=%x", compat, incompat&^extIncompatRecover, roCompat),
 	}
 	switch {
 	case incompat&extIncompatJournal != 0:

@@ -12,8 +12,8 @@ const (
 	TypeJournal = "jbd"
 )
 
-// Identity is what a superblock says of its filesystem. Two identities are
-// compared with ==.
+// Identity is what a superblock says of its filesystem. Some of it changes while
+// the filesystem is used; what stays is compared by [Identity.Same].
 type Identity struct {
 	Type       string // "" if the device holds nothing Umbra knows
 	UUID       string // lower case, with hyphens
@@ -28,7 +28,7 @@ type Identity struct {
 	JournalNumber   uint64 // ext: the journal's device number (st_rdev) when it was last mounted; a hint
 	ExternalLog     bool   // xfs: the log is on another device
 	Realtime        bool   // xfs: there is a realtime device
-	NeedsReplay     bool   // ext, btrfs: a journal or log tree waits to be replayed
+	NeedsReplay     bool   // ext, btrfs: a journal or log tree waits to be replayed, as while it is mounted
 
 	// Features are the on-disk format's feature words, to explain why another
 	// kernel will not mount it: "compat=3c incompat=2c2 ro_compat=46b".
@@ -46,4 +46,12 @@ func (i Identity) Driver() string {
 		return TypeExt4
 	}
 	return i.Type
+}
+
+// Same reports whether two superblocks are of one filesystem, or of one and its
+// copy: by type, UUID and, where both are known, btrfs device UUID. It may have
+// grown, been relabelled or been unmounted in between.
+func (i Identity) Same(other Identity) bool {
+	return i.Type == other.Type && i.UUID == other.UUID &&
+		(i.DeviceUUID == "" || other.DeviceUUID == "" || i.DeviceUUID == other.DeviceUUID)
 }

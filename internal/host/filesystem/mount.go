@@ -61,10 +61,15 @@ func MountClone(ctx context.Context, m CloneMount) error {
 	if err != nil {
 		return err
 	}
-	if want := m.Identity; want.Type != "" && !sameFilesystem(want, found) {
+	if want := m.Identity; want.Type != "" && !want.Same(found) {
 		return &vss.Error{Code: vss.VSS_E_MISSING_VOLUME, Op: mountOp, Object: m.Device.Path,
 			Reason: fmt.Sprintf("it holds %s %s, the copy is %s %s", found.Type, found.UUID, want.Type, want.UUID),
 			Remedy: "Look at umbra list luns for the LUN that has the copy"}
+	}
+	if m.Device.Size != 0 && found.DeviceSize > m.Device.Size {
+		return &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: mountOp, Object: m.Device.Path,
+			Reason: fmt.Sprintf("the copy is cut short: its filesystem has %d bytes, the device %d", found.DeviceSize, m.Device.Size),
+			Remedy: "Take the shadow copy again"}
 	}
 	m.Identity = found
 	options, err := m.options()
@@ -110,11 +115,6 @@ func MountClone(ctx context.Context, m CloneMount) error {
 		return m.failed("the mount cannot be made private", err)
 	}
 	return nil
-}
-
-// sameFilesystem compares what does not change while a filesystem is used.
-func sameFilesystem(a, b Identity) bool {
-	return a.Type == b.Type && a.UUID == b.UUID && (a.DeviceUUID == "" || a.DeviceUUID == b.DeviceUUID)
 }
 
 // devices are all block devices that the mount will use.

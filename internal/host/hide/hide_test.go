@@ -1,0 +1,133 @@
+package hide
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+func naaLUN(t testing.TB) lun.Info {
+	t.Helper()
+	naa, err := lun.ParseNAA("naa.6001405123456789abcdef0123456789")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lun.Info{Version: 1, StorageIDs: []lun.StorageID{naa.StorageID()}}
+}
+
+func named(id string) lun.Info {
+	return lun.Info{Version: 1, StorageIDs: []lun.StorageID{{CodeSet: lun.CodeSetUTF8, Type: lun.IDSCSINameString, Identifier: []byte(id)}}}
+}
+
+func TestHideAndUnhide(t *testing.T) {
+	reloads := 0
+	r := Rules{Dir: filepath.Join(t.TempDir(), "made", "rules.d"), Reload: func(context.Context) error { reloads++; return nil }}
+	luns := []lun.Info{naaLUN(t), named("eui.0025385a01020304")}
+	for range 2 { // idempotent
+		if err := r.Hide(t.Context(), luns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(r.Dir, "10-umbra-naa.6001405123456789abcdef0123456789.rules")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", `,
+		`ATTRS{loop/backing_file}=="*naa.6001405123456789abcdef0123456789*", `,
+		`ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789abcdef0123456789", `,
+		`ENV{ID_SERIAL}=="36001405123456789abcdef0123456789", `,
+		`ENV{SYSTEMD_READY}="0"`, `ENV{UDISKS_IGNORE}="1"`, `ENV{DM_MULTIPATH_DEVICE_PATH}="0"`,
+		`ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	if n := files(t, r.Dir); n != 2 {
+		t.Errorf("%d files", n)
+	}
+	for range 2 {
+		if err := r.Unhide(t.Context(), luns); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := files(t, r.Dir); n != 0 {
+		t.Errorf("%d files left", n)
+	}
+	if reloads != 4 {
+		t.Errorf("%d reloads", reloads)
+	}
+}
+
+func files(t *testing.T, dir string) int {
+	t.Helper()
+	all, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+func TestHideFails(t *testing.T) {
+	r := Rules{Dir: t.TempDir(), Reload: func(context.Context) error { return errors.New("no") }}
+	if err := r.Hide(t.Context(), []lun.Info{naaLUN(t), {Version: 1}}); !errors.Is(err, vss.E_INVALIDARG) {
+		t.Errorf("nameless LUN: %v", err)
+	}
+	if n := files(t, r.Dir); n != 0 {
+		t.Errorf("%d files although one LUN was bad", n)
+	}
+	if err := r.Hide(t.Context(), []lun.Info{naaLUN(t)}); err == nil {
+		t.Error("a failed reload went unnoticed")
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Rules{Dir: file}).Hide(t.Context(), []lun.Info{naaLUN(t)}); !errors.Is(err, vss.VSS_E_UNEXPECTED) {
+		t.Errorf("folder that is a file: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Hide(ctx, []lun.Info{naaLUN(t)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// rule is what every line of a rules file must look like, whoever made up the
+// identifier.
+var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*")*)$`)
+
+func FuzzRules(f *testing.F) {
+	f.Add("naa.6001405123456789abcdef0123456789")
+	f.Add(`x", RUN+="/bin/sh -c id"`)
+	f.Add("a\nRUN+=\"b\"")
+	f.Add("*[a-z]|../../etc/passwd")
+	f.Fuzz(func(t *testing.T, id string) {
+		l := named(id)
+		text, err := render(l)
+		if err != nil {
+			return
+		}
+		for line := range strings.Lines(text) {
+			if !rule.MatchString(strings.TrimSuffix(line, "\n")) {
+				t.Errorf("%q makes the line %q", id, line)
+			}
+		}
+		name := fileName(l)
+		if filepath.Base(name) != name || !strings.HasPrefix(name, "10-umbra-") || !strings.HasSuffix(name, ".rules") || len(name) > 200 {
+			t.Errorf("%q makes the file name %q", id, name)
+		}
+	})
+}
