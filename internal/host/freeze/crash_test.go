@@ -90,6 +90,19 @@ func TestDaemonDeath(t *testing.T) {
 	}
 }
 
+func TestStoppedDaemon(t *testing.T) {
+	v := newVolume(t, "ext4")
+	t.Setenv(childLimit, "400ms")
+	d := startDaemon(t, "", v)
+	if err := d.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(600 * time.Millisecond)
+	if v.wasFrozen() {
+		t.Error("the guard did not keep the limit without its daemon")
+	}
+}
+
 // guardEnded: an orphan may stay a zombie where nobody reaps.
 func guardEnded(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -46,9 +46,10 @@
 //
 // # The guard's surroundings
 //
-// The guard runs from a memfd, so no filesystem of the set can hold its code;
-// with an out-of-memory score of -1000; flagged so that its memory allocations
-// never wait for a filesystem (PR_SET_IO_FLUSHER); and in a cgroup of its own
+// The guard runs from a memfd, so no filesystem of the set can hold its code.
+// Given CAP_SYS_RESOURCE, which the daemon's unit should leave it, it has an
+// out-of-memory score of -1000 and a flag by which its memory allocations never
+// wait for a filesystem (PR_SET_IO_FLUSHER). It runs in a cgroup of its own
 // at the top of the version 2 hierarchy, where that is writable, so that a kill
 // of the daemon's unit leaves it alive to thaw. Where it is not writable, or
 // only version 1 is mounted, it stays in the daemon's cgroup; then a unit

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 const (
 	childPaths  = "UMBRA_TEST_FREEZE_PATHS"  // mount point and device, "PATH=DEVICE", one a line
 	childIntent = "UMBRA_TEST_FREEZE_INTENT" // folder for the hold intent
+	childLimit  = "UMBRA_TEST_FREEZE_LIMIT"  // of the hold
 	childGuard  = "UMBRA_TEST_FREEZE_GUARD"  // file with the guard program
 )
 
@@ -44,6 +46,7 @@ func holdForEver(lines []string) {
 	if err != nil {
 		fail(err)
 	}
+	limit, _ := time.ParseDuration(os.Getenv(childLimit))
 	var fss []*freeze.Filesystem
 	for _, line := range lines {
 		path, device, _ := strings.Cut(line, "=")
@@ -66,7 +69,7 @@ func holdForEver(lines []string) {
 			fail(err)
 		}
 	}
-	g, err := freeze.StartGuard(context.Background(), fss, freeze.Options{Binary: program})
+	g, err := freeze.StartGuard(context.Background(), fss, freeze.Options{Binary: program, Limit: limit})
 	if err != nil {
 		fail(err)
 	}

@@ -31,7 +31,6 @@ func receive(sock int) (*control, bool) {
 		}
 		c.targets = append(c.targets, target{fd: fds[0], counters: fds[1:]})
 	}
-	c.page.Count.Store(uint32(len(c.targets)))
 	return c, true
 }
 

@@ -30,19 +30,20 @@ const (
 const MaxDescriptors = 253
 
 // MessageSize is the length of every message.
-const MessageSize = 25
+const MessageSize = 17
 
-// Message is the payload of every packet. A, B and C are: Hello: version,
-// number of filesystems; Add: st_dev, inode; Freeze: limit in nanoseconds.
+// Message is the payload of every packet. A and B are: of Hello, the version
+// and the number of filesystems; of Add, st_dev and inode; of Freeze, the
+// limit in nanoseconds.
 type Message struct {
-	Kind    byte
-	A, B, C uint64
+	Kind byte
+	A, B uint64
 }
 
 // Put writes the message to b.
 func (m Message) Put(b *[MessageSize]byte) {
 	b[0] = m.Kind
-	for i, v := range [3]uint64{m.A, m.B, m.C} {
+	for i, v := range [2]uint64{m.A, m.B} {
 		for j := range 8 {
 			b[1+8*i+j] = byte(v >> (8 * j))
 		}
@@ -54,11 +55,11 @@ func Parse(b []byte) (m Message, ok bool) {
 	if len(b) != MessageSize {
 		return m, false
 	}
-	var v [3]uint64
+	var v [2]uint64
 	for i := range v {
 		for j := range 8 {
 			v[i] |= uint64(b[1+8*i+j]) << (8 * j)
 		}
 	}
-	return Message{Kind: b[0], A: v[0], B: v[1], C: v[2]}, true
+	return Message{Kind: b[0], A: v[0], B: v[1]}, true
 }

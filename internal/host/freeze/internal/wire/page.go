@@ -68,7 +68,7 @@ type Page struct {
 	Phase        atomic.Uint32
 	Cause        atomic.Uint32
 	CountersRead atomic.Uint32
-	Count        atomic.Uint32
+	_            uint32
 	Beat         atomic.Int64 // when the guard's control thread last ran
 	Slots        [MaxFilesystems]Slot
 }
