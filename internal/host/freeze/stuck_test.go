@@ -19,6 +19,7 @@ import (
 // is frozen, freezing a dirty inner one blocks in the kernel, unkillably.
 func nested(t *testing.T) (outer, inner *volume) {
 	t.Helper()
+	needRoot(t)
 	outer = newVolumeIn(t, "ext4", t.TempDir(), 160<<20)
 	dir := filepath.Join(outer.mount, "inner")
 	if err := os.Mkdir(dir, 0o755); err != nil {
