@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -24,10 +25,10 @@ var (
 	fpAfterFsync    = failpoint.New("array.postcommit.after-fsync")
 )
 
-// Pair is one LUN to copy.
-type Pair struct {
-	Source, Target lun.NAA
-	Size           uint64 // bytes, of both
+// Source is one LUN to copy.
+type Source struct {
+	NAA  lun.NAA
+	Size uint64 // bytes
 }
 
 // Batch copies LUNs at one point in time. Its methods are called one at a
@@ -35,20 +36,21 @@ type Pair struct {
 // point after the call before has returned.
 type Batch struct {
 	s        *Store
-	pairs    []Pair
+	sources  []Source
+	targets  []lun.NAA // those whose file was made
 	src, dst []*os.File
 	extents  []uint64
 	cloned   bool
 }
 
 // Begin opens the sources of a batch. Nothing is made or changed.
-func (s *Store) Begin(pairs []Pair) (*Batch, error) {
-	b := &Batch{s: s, pairs: pairs, extents: make([]uint64, len(pairs))}
-	for _, p := range pairs {
-		f, err := os.Open(s.Path(p.Source))
+func (s *Store) Begin(sources []Source) (*Batch, error) {
+	b := &Batch{s: s, sources: slices.Clone(sources), extents: make([]uint64, len(sources))}
+	for _, p := range sources {
+		f, err := os.Open(s.Path(p.NAA))
 		if err != nil {
 			b.close()
-			return nil, failed("prepare copy", p.Source.String(), "its file cannot be opened", "Check the store, then delete the LUN if its file is lost", err)
+			return nil, failed("prepare copy", p.NAA.String(), "its file cannot be opened", "Check the store, then delete the LUN if its file is lost", err)
 		}
 		b.src = append(b.src, f)
 	}
@@ -62,9 +64,9 @@ func (b *Batch) Count(ctx context.Context) error {
 		n, err := flushAndCount(ctx, f)
 		if err != nil {
 			if ctx.Err() != nil {
-				return given(ctx, "prepare copy", b.pairs[i].Source.String())
+				return given(ctx, "prepare copy", b.sources[i].NAA.String())
 			}
-			return failed("prepare copy", b.pairs[i].Source.String(), "its file cannot be flushed", "Check the store's device with dmesg", err)
+			return failed("prepare copy", b.sources[i].NAA.String(), "its file cannot be flushed", "Check the store's device with dmesg", err)
 		}
 		b.extents[i] = n
 	}
@@ -119,7 +121,7 @@ func (b *Batch) Extents() (total, most uint64, worst lun.NAA) {
 	for i, n := range b.extents {
 		total += n
 		if n >= most {
-			most, worst = n, b.pairs[i].Source
+			most, worst = n, b.sources[i].NAA
 		}
 	}
 	return total, most, worst
@@ -128,22 +130,26 @@ func (b *Batch) Extents() (total, most uint64, worst lun.NAA) {
 // Predict is how long Commit is expected to take.
 func (b *Batch) Predict() time.Duration {
 	total, _, _ := b.Extents()
-	return b.s.rate.Predict(len(b.pairs), total)
+	return b.s.rate.Predict(len(b.sources), total)
 }
 
-// MakeTargets makes the empty target files and keeps them open.
-func (b *Batch) MakeTargets(ctx context.Context) error {
+// MakeTargets makes the empty target files, parallel to the sources, and keeps
+// them open.
+func (b *Batch) MakeTargets(ctx context.Context, names []lun.NAA) error {
 	if err := fpBeforeTargets.Hit(ctx); err != nil {
 		return failed("prepare copy", "", "injected", "Disarm the failpoint", err)
 	}
-	for _, p := range b.pairs {
-		f, err := os.OpenFile(b.s.Path(p.Target), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if len(names) != len(b.sources) || len(b.targets) > 0 {
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: "prepare copy", Reason: "every source has one target", Remedy: "Report it"}
+	}
+	for i, n := range names {
+		f, err := os.OpenFile(b.s.Path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return failed("prepare copy", p.Target.String(), "its file cannot be made", "Check the store's free space and state", err)
+			return failed("prepare copy", n.String(), "its file cannot be made", "Check the store's free space and state", err)
 		}
-		b.dst = append(b.dst, f)
-		if err := f.Truncate(int64(p.Size)); err != nil {
-			return failed("prepare copy", p.Target.String(), "its file cannot be sized", "Check the store's free space and state", err)
+		b.dst, b.targets = append(b.dst, f), append(b.targets, n)
+		if err := f.Truncate(int64(b.sources[i].Size)); err != nil {
+			return failed("prepare copy", n.String(), "its file cannot be sized", "Check the store's free space and state", err)
 		}
 	}
 	return nil
@@ -169,7 +175,7 @@ func (b *Batch) Commit(ctx context.Context) (time.Duration, error) {
 		defer mu.Unlock()
 		return first != nil
 	}
-	for i := range b.pairs {
+	for i := range b.sources {
 		if ended() {
 			break
 		}
@@ -179,7 +185,7 @@ func (b *Batch) Commit(ctx context.Context) (time.Duration, error) {
 			switch {
 			case ended():
 			case ctx.Err() != nil:
-				fail(given(ctx, "clone LUN", b.pairs[i].Source.String()))
+				fail(given(ctx, "clone LUN", b.sources[i].NAA.String()))
 			default:
 				err := fpBeforeClone.Hit(ctx)
 				if err == nil {
@@ -189,7 +195,7 @@ func (b *Batch) Commit(ctx context.Context) (time.Duration, error) {
 					err = fpAfterClone.Hit(ctx)
 				}
 				if err != nil {
-					fail(failed("clone LUN", b.pairs[i].Source.String(), "the store refused the clone", "Read dmesg and the store's free space, then create the set again", err))
+					fail(failed("clone LUN", b.sources[i].NAA.String(), "the store refused the clone", "Read dmesg and the store's free space, then create the set again", err))
 				}
 			}
 			return nil
@@ -208,7 +214,7 @@ func (b *Batch) Persist(ctx context.Context, took time.Duration) error {
 		return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "make copies durable", Reason: "they were not all cloned", Remedy: "Abort the set and create it again"}
 	}
 	total, _, _ := b.Extents()
-	b.s.rate.learn(len(b.pairs), total, took)
+	b.s.rate.learn(len(b.sources), total, took)
 	if err := fpBeforeFsync.Hit(ctx); err != nil {
 		return failed("make copies durable", "", "injected", "Disarm the failpoint", err)
 	}
@@ -217,7 +223,7 @@ func (b *Batch) Persist(ctx context.Context, took time.Duration) error {
 	for i, f := range b.dst {
 		g.Go(func() error {
 			if err := f.Sync(); err != nil {
-				return failed("make copies durable", b.pairs[i].Target.String(), "its file cannot be flushed", "Check the store's device with dmesg, then create the set again", err)
+				return failed("make copies durable", b.targets[i].String(), "its file cannot be flushed", "Check the store's device with dmesg, then create the set again", err)
 			}
 			return nil
 		})
@@ -244,8 +250,8 @@ func (b *Batch) Finish() { b.close() }
 func (b *Batch) Discard() error {
 	b.close()
 	var errs []error
-	for _, p := range b.pairs {
-		errs = append(errs, b.s.Remove(p.Target))
+	for _, n := range b.targets {
+		errs = append(errs, b.s.Remove(n))
 	}
 	return errors.Join(errs...)
 }

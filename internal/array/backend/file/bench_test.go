@@ -14,18 +14,15 @@ import (
 func BenchmarkBatch(b *testing.B) {
 	s, _ := newStore(b)
 	for _, luns := range []int{1, 16, 64} {
-		var sources []Pair
+		var sources []Source
 		for range luns {
 			n := newLUN(b, s, 16<<20)
 			fragment(b, s, n, 20)
-			sources = append(sources, Pair{Source: n, Size: 16 << 20})
+			sources = append(sources, Source{n, 16 << 20})
 		}
 		b.Run(fmt.Sprint(luns), func(b *testing.B) {
 			var prepare, commit, persist, bare time.Duration
 			for b.Loop() {
-				for i := range sources {
-					sources[i].Target = name(b)
-				}
 				t0 := time.Now()
 				batch := begin(b, s, sources)
 				t1 := time.Now()
@@ -61,7 +58,7 @@ func BenchmarkBatch(b *testing.B) {
 			b.ReportMetric(ms(persist), "persist-ms")
 		})
 		for _, p := range sources {
-			os.Remove(s.Path(p.Source))
+			os.Remove(s.Path(p.NAA))
 		}
 	}
 }

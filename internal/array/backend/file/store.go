@@ -84,6 +84,9 @@ func (s *Store) Close() { s.release() }
 // Rate is the store's measured clone rate.
 func (s *Store) Rate() *Rate { return s.rate }
 
+// Dir returns the directory of the store.
+func (s *Store) Dir() string { return s.dir }
+
 // Image returns the path of the store's own image, "" if it has none.
 func (s *Store) Image() string { return s.image }
 

@@ -253,27 +253,28 @@ func TestLoopDeviceHoldsItsLUN(t *testing.T) {
 
 func TestBatch(t *testing.T) {
 	s, _ := newStore(t)
-	var pairs []Pair
+	var sources []Source
 	var want [][]byte
 	for range 5 {
 		n := newLUN(t, s, 4*MinSize)
 		want = append(want, fill(t, s, n, MinSize))
-		pairs = append(pairs, Pair{n, name(t), 4 * MinSize})
+		sources = append(sources, Source{n, 4 * MinSize})
 	}
-	b := begin(t, s, pairs)
+	b := begin(t, s, sources)
+	targets := b.targets
 	took, err := b.Commit(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range pairs { // writes after the commit are not in the copy
-		fill(t, s, p.Source, MinSize)
+	for _, p := range sources { // writes after the commit are not in the copy
+		fill(t, s, p.NAA, MinSize)
 	}
 	if err := b.Persist(t.Context(), took); err != nil {
 		t.Fatal(err)
 	}
 	b.Finish()
-	for i, p := range pairs {
-		got, err := os.ReadFile(s.Path(p.Target))
+	for i, n := range targets {
+		got, err := os.ReadFile(s.Path(n))
 		if err != nil || len(got) != 4*MinSize || !bytes.Equal(got[:MinSize], want[i]) {
 			t.Fatalf("copy %d differs: %v", i, err)
 		}
@@ -283,14 +284,18 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-func begin(t testing.TB, s *Store, pairs []Pair) *Batch {
+func begin(t testing.TB, s *Store, sources []Source) *Batch {
 	t.Helper()
-	b, err := s.Begin(pairs)
+	var names []lun.NAA
+	for range sources {
+		names = append(names, name(t))
+	}
+	b, err := s.Begin(sources)
 	if err == nil {
 		err = b.Count(t.Context())
 	}
 	if err == nil {
-		err = b.MakeTargets(t.Context())
+		err = b.MakeTargets(t.Context(), names)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -300,11 +305,11 @@ func begin(t testing.TB, s *Store, pairs []Pair) *Batch {
 
 func TestBatchIsAllOrNothing(t *testing.T) {
 	s, _ := newStore(t)
-	var pairs []Pair
+	var sources []Source
 	for range 3 {
-		pairs = append(pairs, Pair{newLUN(t, s, MinSize), name(t), MinSize})
+		sources = append(sources, Source{newLUN(t, s, MinSize), MinSize})
 	}
-	b := begin(t, s, pairs)
+	b := begin(t, s, sources)
 	disarm, err := failpoint.Arm("array.commit.before-clone=2*error")
 	if err != nil {
 		t.Fatal(err)
@@ -334,7 +339,7 @@ func TestExtentsArePredicted(t *testing.T) {
 	smooth := newLUN(t, s, 64<<20)
 	fragment(t, s, n, 5000)
 	fill(t, s, smooth, MinSize)
-	b := begin(t, s, []Pair{{smooth, name(t), 64 << 20}, {n, name(t), 64 << 20}})
+	b := begin(t, s, []Source{{smooth, 64 << 20}, {n, 64 << 20}})
 	defer b.Discard()
 	total, most, worst := b.Extents()
 	if worst != n || most != 5000 || total < 5001 || total > 5010 {
@@ -356,7 +361,7 @@ func TestCountHonoursContext(t *testing.T) {
 	n := newLUN(t, s, MinSize)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	b, err := s.Begin([]Pair{{n, name(t), MinSize}})
+	b, err := s.Begin([]Source{{n, MinSize}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,125 @@
+package client
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net/url"
+	"strings"
+
+	"github.com/umbra-vss/umbra/internal/array/identity"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// BundleVersion is the version of the join bundle this code reads and writes.
+const BundleVersion = 1
+
+// MaxBundle is the most bytes a bundle may have.
+const MaxBundle = 64 << 10
+
+// Bundle is all a host needs to use an array: `umbra array enroll HOST` makes
+// it, `umbra join` takes it. It contains the host's private key; keep it mode
+// 0600.
+type Bundle struct {
+	Version    int      `json:"version"`
+	ArrayID    vss.ID   `json:"array_id"`
+	ArrayName  string   `json:"array_name"`
+	Prefix     string   `json:"lun_prefix"`  // the digits after 6001405 of all its LUNs
+	Host       string   `json:"host"`        // the name the certificate gives the host
+	Endpoints  []string `json:"endpoints"`   // tcp://host:port or unix:///path, tried in order
+	DataSocket string   `json:"data_socket"` // for hosts on the array's machine
+	CA         string   `json:"ca"`          // PEM
+	Cert       string   `json:"cert"`        // PEM
+	Key        string   `json:"key"`         // PEM
+	TicketKey  []byte   `json:"ticket_key"`  // Ed25519 public key that signs tickets
+}
+
+// Marshal writes the bundle as JSON.
+func (b Bundle) Marshal() ([]byte, error) {
+	out, err := json.MarshalIndent(b, "", "  ")
+	return append(out, '\n'), err
+}
+
+// ParseBundle reads and checks a bundle; E_INVALIDARG for anything that cannot
+// be one.
+func ParseBundle(raw []byte) (Bundle, error) {
+	bad := func(reason string, err error) (Bundle, error) {
+		return Bundle{}, &vss.Error{Code: vss.E_INVALIDARG, Op: "read join bundle", Reason: reason,
+			Remedy: "Make a new one on the array with `umbra array enroll HOST`", Err: err}
+	}
+	if len(raw) > MaxBundle {
+		return bad("it is too large", nil)
+	}
+	var b Bundle
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return bad("it is not JSON", err)
+	}
+	switch {
+	case b.Version != BundleVersion:
+		return bad("it has another version", nil)
+	case b.ArrayID.IsNull() || !identity.ValidPrefix(b.Prefix) || b.Host == "":
+		return bad("it names no array or host", nil)
+	case len(b.TicketKey) != ed25519.PublicKeySize:
+		return bad("it has no ticket key", nil)
+	case len(b.Endpoints) == 0:
+		return bad("it has no endpoint", nil)
+	}
+	for _, e := range b.Endpoints {
+		if _, _, err := ParseEndpoint(e); err != nil {
+			return bad("an endpoint cannot be used", err)
+		}
+	}
+	cfg, err := b.tls()
+	if err != nil {
+		return bad("its certificates cannot be used", err)
+	}
+	leaf, err := x509.ParseCertificate(cfg.Certificates[0].Certificate[0])
+	if err != nil || leaf.Subject.CommonName != b.Host {
+		return bad("its certificate is for another host", err)
+	}
+	return b, nil
+}
+
+func (b Bundle) tls() (*tls.Config, error) {
+	cert, err := tls.X509KeyPair([]byte(b.Cert), []byte(b.Key))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode([]byte(b.CA))
+	if block == nil {
+		return nil, x509.ErrUnsupportedAlgorithm
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{cert},
+		RootCAs:      pool,
+		ServerName:   ServerName(b.ArrayID),
+		NextProtos:   []string{"h2"},
+	}, nil
+}
+
+// ServerName is the name in the array's server certificate: the array's own,
+// whatever address it is reached at.
+func ServerName(arrayID vss.ID) string { return arrayID.Bare() + ".array.umbra.internal" }
+
+// ParseEndpoint splits "tcp://host:port" or "unix:///path" into what net.Dial
+// and net.Listen take; E_INVALIDARG for anything else.
+func ParseEndpoint(s string) (network, address string, err error) {
+	u, err := url.Parse(s)
+	switch {
+	case err == nil && u.Scheme == "tcp" && u.Port() != "" && u.Path == "":
+		return "tcp", u.Host, nil
+	case err == nil && u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/"):
+		return "unix", u.Path, nil
+	}
+	return "", "", &vss.Error{Code: vss.E_INVALIDARG, Op: "read endpoint", Object: s,
+		Reason: "not an address of an array", Remedy: "Write tcp://host:port or unix:///path", Err: err}
+}
