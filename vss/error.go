@@ -1,7 +1,9 @@
 package vss
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -46,6 +48,24 @@ func (e *Error) Error() string {
 		b.WriteString(e.Err.Error())
 	}
 	return b.String()
+}
+
+// MarshalJSON writes the fields a program can use, the code both as number and
+// as name. The cause is folded into the reason.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	reason := e.Reason
+	if e.Err != nil && !strings.Contains(reason, e.Err.Error()) {
+		reason = strings.TrimPrefix(reason+": "+e.Err.Error(), ": ")
+	}
+	return json.Marshal(struct {
+		Code    string `json:"code"`
+		Name    string `json:"name"`
+		Op      string `json:"op,omitempty"`
+		Object  string `json:"object,omitempty"`
+		Reason  string `json:"reason,omitempty"`
+		Remedy  string `json:"remedy,omitempty"`
+		EventID string `json:"event_id,omitempty"`
+	}{fmt.Sprintf("0x%08X", uint32(e.Code)), e.Code.Name(), e.Op, e.Object, reason, e.Remedy, e.EventID})
 }
 
 // Unwrap returns the cause.

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/umbra-vss/umbra/requester"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+func (a *app) listCmd() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List sets, copies, providers, LUNs, events",
+		Example: "  umbra list copies\n  umbra list luns --orphaned\n  umbra list events --set 77aa... --output json"}
+	c.AddCommand(a.listSets(), a.listCopies(), a.listProviders(), a.listLUNs(), a.listEvents(), a.listArrays())
+	return c
+}
+
+func (a *app) listSets() *cobra.Command {
+	return &cobra.Command{Use: "sets", Short: "Sets created or imported on this machine", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		h := a.host()
+		defer h.Close()
+		sets, err := h.Sets(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return a.emit(sets, func(w io.Writer) {
+			fmt.Fprintln(w, "SET\tROLE\tSTATE\tCOPIES\tMADE\tFROM")
+			for _, s := range sets {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.ID, s.Role, s.State, s.Count, timeText(s.CreationTimestamp), orElse(s.OriginatingMachine, "-"))
+			}
+		})
+	}}
+}
+
+func (a *app) listCopies() *cobra.Command {
+	return &cobra.Command{Use: "copies", Short: "Copies on this machine", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
+			cs, err := bc.QuerySnapshots(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.emit(cs, func(w io.Writer) {
+				fmt.Fprintln(w, "COPY\tSET\tORIGINAL\tFROM\tMADE\tPATH\tDEVICE\tEXPOSED")
+				for _, c := range cs {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.SnapshotID, c.SnapshotSetID, c.OriginalVolumeName, c.OriginatingMachine,
+						timeText(c.CreationTimestamp), orElse(c.DeviceObject, "-"), c.BlockDevice, orElse(c.ExposedName, "-"))
+				}
+			})
+		})
+	}}
+}
+
+func (a *app) listProviders() *cobra.Command {
+	return &cobra.Command{Use: "providers", Short: "Registered providers", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
+			ps, err := bc.QueryProviders(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.emit(ps, func(w io.Writer) {
+				fmt.Fprintln(w, "PROVIDER\tNAME\tTYPE\tVERSION")
+				for _, p := range ps {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.ProviderID, p.Name, p.Type, p.Version)
+				}
+			})
+		})
+	}}
+}
+
+func (a *app) listLUNs() *cobra.Command {
+	var orphaned bool
+	c := &cobra.Command{Use: "luns", Short: "LUNs attached to this machine or left by imports",
+		Long: "List the LUNs attached to this machine. --orphaned lists only those that failed\nor broken-off imports left; umbra cleanup SET removes them.",
+		Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+			h := a.host()
+			defer h.Close()
+			luns, err := h.LUNs(cmd.Context(), orphaned)
+			if err != nil {
+				return err
+			}
+			return a.emit(luns, func(w io.Writer) { printLUNs(w, luns) })
+		}}
+	c.Flags().BoolVar(&orphaned, "orphaned", false, "only LUNs that imports left behind")
+	return c
+}
+
+func printLUNs(w io.Writer, luns []requester.LUN) {
+	fmt.Fprintln(w, "LUN\tDEVICE\tSIZE\tACCESS\tSTATE\tSET\tREASON")
+	for _, l := range luns {
+		access, set, size := "-", "-", "-"
+		if l.Device != "" {
+			access, size = "rw", bytesText(l.Size)
+			if l.ReadOnly {
+				access = "ro"
+			}
+		}
+		if !l.SetID.IsNull() {
+			set = l.SetID.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, orElse(l.Device, "-"), size, access, l.State, set, orElse(l.Reason, "-"))
+	}
+}
+
+func (a *app) listEvents() *cobra.Command {
+	var id, set string
+	var limit int
+	c := &cobra.Command{Use: "events", Short: "The service's event log, newest first", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		setID := vss.GUIDNull
+		if set != "" {
+			var err error
+			if setID, err = parseID(set); err != nil {
+				return err
+			}
+		}
+		h := a.host()
+		defer h.Close()
+		es, err := h.Events(cmd.Context(), id, setID, limit)
+		if err != nil {
+			return err
+		}
+		return a.emit(es, func(w io.Writer) {
+			fmt.Fprintln(w, "EVENT\tTIME\tLEVEL\tNAME\tOBJECT\tMESSAGE")
+			for _, e := range es {
+				msg := e.Message
+				if e.Err != nil {
+					msg += ": " + e.Err.Error()
+					if e.Err.Remedy != "" {
+						msg += ". " + e.Err.Remedy
+					}
+				}
+				object := e.Object
+				if object == "" && !e.SetID.IsNull() {
+					object = e.SetID.String()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Time.Local().Format(time.DateTime), e.Level, e.Name, orElse(object, "-"), msg)
+			}
+		})
+	}}
+	c.Flags().StringVar(&id, "id", "", "only the event with this ID")
+	c.Flags().StringVar(&set, "set", "", "only events of this set")
+	c.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	return c
+}
+
+func (a *app) listArrays() *cobra.Command {
+	return &cobra.Command{Use: "arrays", Short: "Arrays this machine has joined", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		h := a.host()
+		defer h.Close()
+		as, err := h.Arrays(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return a.emit(as, func(w io.Writer) {
+			fmt.Fprintln(w, "ARRAY\tNAME\tANSWERS\tENDPOINTS")
+			for _, x := range as {
+				ans := "yes"
+				if !x.Reachable {
+					ans = "no: " + x.Err.Error()
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\n", x.ID, x.Name, ans, x.Endpoints)
+			}
+		})
+	}}
+}
+
+func (a *app) showCmd() *cobra.Command {
+	return &cobra.Command{Use: "show SET", Short: "One set: copies, LUNs, timeline", Example: "  umbra show 77aa...", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
+		id, err := parseID(as[0])
+		if err != nil {
+			return err
+		}
+		h := a.host()
+		defer h.Close()
+		s, err := h.Set(cmd.Context(), id)
+		if err != nil {
+			return err
+		}
+		return a.emit(s, func(w io.Writer) {
+			fmt.Fprintf(w, "Set:\t%s\nRole:\t%s\nState:\t%s\nAttributes:\t%s\nMade:\t%s\nFrom:\t%s\nCopies:\t%d\n\n", s.ID, s.Role, s.State, s.Attributes,
+				timeText(s.CreationTimestamp), orElse(s.OriginatingMachine, "-"), s.Count)
+			if s.Err != nil {
+				fmt.Fprintf(w, "Error:\t%v\nRemedy:\t%s\n\n", s.Err, s.Err.Remedy)
+			}
+			fmt.Fprintln(w, "COPY\tLUN\tSIZE")
+			for _, l := range s.LUNs {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", l.SnapshotID, l.Name, bytesText(l.Size))
+			}
+			fmt.Fprintln(w)
+			for _, c := range s.Copies {
+				if c.Err != nil {
+					fmt.Fprintf(w, "%s\tnot imported\t%v\n", c.SnapshotID, c.Err)
+				}
+			}
+			timeline(w, s.Timeline)
+		})
+	}}
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "This machine's service", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		h := a.host()
+		defer h.Close()
+		s, err := h.Status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		return a.emit(s, func(w io.Writer) {
+			fmt.Fprintf(w, "Host:\t%s\nVersion:\t%s\nStarted:\t%s\nState:\t%s\nRun:\t%s\nSessions:\t%d\n", s.HostName, s.Version, s.Started.Local().Format(time.DateTime), s.StateDir, s.RunDir, s.Sessions)
+		})
+	}}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/umbra-vss/umbra/requester"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// session runs fn with an object for administration (context all).
+func (a *app) session(ctx context.Context, fn func(*requester.BackupComponents) error) (err error) {
+	bc, err := requester.CreateBackupComponents(ctx, a.endpoint())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bc.Close()) }()
+	if err := bc.InitializeForBackup(ctx, nil); err != nil {
+		return err
+	}
+	if err := bc.SetContext(ctx, vss.CTX_ALL); err != nil {
+		return err
+	}
+	return fn(bc)
+}
+
+func (a *app) exposeCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "expose COPY FOLDER",
+		Short: "Mount a copy read-only on an empty folder",
+		Long: `Mount an imported, persistent copy read-only on an existing empty folder, with
+the options that are right for a clone beside its original. Its files are
+readable without this under the copy's PATH (umbra list copies).`,
+		Example: "  umbra expose 3f0e...  /mnt/db",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, as []string) error {
+			id, err := parseID(as[0])
+			if err != nil {
+				return err
+			}
+			return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
+				where, err := bc.ExposeSnapshot(cmd.Context(), id, "", vss.ATTR_EXPOSED_LOCALLY, as[1])
+				if err != nil {
+					return err
+				}
+				return a.emit(map[string]string{"copy": id.String(), "exposed": where}, func(w io.Writer) { fmt.Fprintf(w, "%s exposed at %s, read-only.\n", id, where) })
+			})
+		},
+	}
+}
+
+func (a *app) unexposeCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "unexpose COPY|FOLDER", Short: "Take an exposure away; the copy stays",
+		Example: "  umbra unexpose /mnt/db",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, as []string) error {
+			ctx := cmd.Context()
+			return a.session(ctx, func(bc *requester.BackupComponents) error {
+				id, err := vss.ParseID(as[0])
+				if err != nil {
+					if id, err = exposedAt(ctx, bc, as[0]); err != nil {
+						return err
+					}
+				}
+				if err := bc.UnexposeSnapshot(ctx, id); err != nil {
+					return err
+				}
+				return a.emit(map[string]string{"copy": id.String()}, func(w io.Writer) { fmt.Fprintf(w, "%s is no longer exposed.\n", id) })
+			})
+		},
+	}
+}
+
+// exposedAt finds the copy exposed at a folder.
+func exposedAt(ctx context.Context, bc *requester.BackupComponents, folder string) (vss.ID, error) {
+	cs, err := bc.QuerySnapshots(ctx)
+	if err != nil {
+		return vss.GUIDNull, err
+	}
+	for _, c := range cs {
+		if c.ExposedName == folder {
+			return c.SnapshotID, nil
+		}
+	}
+	return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "UnexposeSnapshot", Object: folder, Reason: "no copy is exposed there", Remedy: "See umbra list copies"}
+}
+
+func (a *app) deleteCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "delete",
+		Short: "Delete copies and give their LUNs back to the array",
+		Long: `Delete imported copies: they are unmounted and detached, and the array reclaims
+their LUNs. On the machine that created a set, umbra delete set drops copies
+that nobody has imported.`,
+		Example: "  umbra delete copy 3f0e...\n  umbra delete set 77aa...\n  umbra delete oldest\n  umbra delete all",
+	}
+	run := func(pick func(ctx context.Context, bc *requester.BackupComponents, as []string) (ids []vss.ID, kind vss.ObjectType, err error)) func(*cobra.Command, []string) error {
+		return func(cmd *cobra.Command, as []string) error {
+			ctx := cmd.Context()
+			return a.session(ctx, func(bc *requester.BackupComponents) error {
+				ids, kind, err := pick(ctx, bc, as)
+				if err != nil {
+					return err
+				}
+				total := 0
+				for _, id := range ids {
+					n, _, derr := bc.DeleteSnapshots(ctx, id, kind, false)
+					total += n
+					if derr != nil {
+						err = derr
+						break
+					}
+				}
+				if perr := a.emit(map[string]int{"deleted": total}, func(w io.Writer) { fmt.Fprintf(w, "%d copies deleted.\n", total) }); perr != nil {
+					return perr
+				}
+				return err
+			})
+		}
+	}
+	one := func(kind vss.ObjectType) func(context.Context, *requester.BackupComponents, []string) ([]vss.ID, vss.ObjectType, error) {
+		return func(_ context.Context, _ *requester.BackupComponents, as []string) ([]vss.ID, vss.ObjectType, error) {
+			id, err := parseID(as[0])
+			return []vss.ID{id}, kind, err
+		}
+	}
+	c.AddCommand(
+		&cobra.Command{Use: "copy COPY", Short: "Delete one copy", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT))},
+		&cobra.Command{Use: "set SET", Short: "Delete the copies of a set", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT_SET))},
+		&cobra.Command{Use: "oldest", Short: "Delete the oldest copy on this machine", Args: args(cobra.NoArgs), RunE: run(func(ctx context.Context, bc *requester.BackupComponents, _ []string) ([]vss.ID, vss.ObjectType, error) {
+			cs, err := bc.QuerySnapshots(ctx)
+			if err != nil {
+				return nil, 0, err
+			}
+			if len(cs) == 0 {
+				return nil, 0, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "DeleteSnapshots", Reason: "there is no copy on this machine", Remedy: "See umbra list copies"}
+			}
+			oldest := cs[0]
+			for _, s := range cs {
+				if s.CreationTimestamp < oldest.CreationTimestamp {
+					oldest = s
+				}
+			}
+			return []vss.ID{oldest.SnapshotID}, vss.OBJECT_SNAPSHOT, nil
+		})},
+		&cobra.Command{Use: "all", Short: "Delete every copy on this machine", Args: args(cobra.NoArgs), RunE: run(func(ctx context.Context, bc *requester.BackupComponents, _ []string) ([]vss.ID, vss.ObjectType, error) {
+			cs, err := bc.QuerySnapshots(ctx)
+			var ids []vss.ID
+			for _, s := range cs {
+				ids = append(ids, s.SnapshotID)
+			}
+			return ids, vss.OBJECT_SNAPSHOT, err
+		})},
+	)
+	return c
+}
+
+func (a *app) cleanupCmd() *cobra.Command {
+	var reclaim bool
+	c := &cobra.Command{
+		Use:   "cleanup SET",
+		Short: "Remove what a failed import left on this machine",
+		Long: `Remove the LUNs that a failed, cancelled or broken-off import of SET left on
+this machine (umbra list luns --orphaned). By default they are masked and keep
+their data; --reclaim destroys the copies on the array.`,
+		Example: "  umbra cleanup 77aa...\n  umbra cleanup 77aa... --reclaim",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, as []string) error {
+			id, err := parseID(as[0])
+			if err != nil {
+				return err
+			}
+			mode := requester.Mask
+			if reclaim {
+				mode = requester.Reclaim
+			}
+			return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
+				luns, err := bc.CleanupImport(cmd.Context(), id, mode)
+				if err != nil {
+					return err
+				}
+				return a.emit(luns, func(w io.Writer) {
+					fmt.Fprintln(w, "LUN\tDEVICE\tACTION")
+					for _, l := range luns {
+						fmt.Fprintf(w, "%s\t%s\t%s\n", l.Name, orElse(l.Device, "-"), l.Action)
+					}
+				})
+			})
+		},
+	}
+	c.Flags().BoolVar(&reclaim, "reclaim", false, "destroy the copies instead of masking them")
+	return c
+}

@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1/vssv1connect"
+	"github.com/umbra-vss/umbra/internal/host"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/hide"
+	arrayprovider "github.com/umbra-vss/umbra/internal/providers/array"
+	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/service"
+	"github.com/umbra-vss/umbra/internal/service/copies"
+	"github.com/umbra-vss/umbra/internal/service/create"
+	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/service/recovery"
+	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// HoldDir is where hold intents lie; `umbra thaw-intents` reads it too.
+func HoldDir(stateDir string) string { return filepath.Join(stateDir, "holds") }
+
+// Run serves until ctx ends. ready, if not nil, is called when clients are
+// answered.
+func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready func()) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Reason: "freezing, mounting and attaching need root", Remedy: "Run umbra daemon as root, or use the systemd unit"}
+	}
+	// First of all, and without the catalogue: whatever the last life may have
+	// left frozen is thawed.
+	holdDir := HoldDir(c.StateDir)
+	thawed, err := freeze.RecoverIntents(ctx, holdDir, log)
+	if err != nil {
+		log.Error("thaw what the last life held", "err", err)
+	}
+
+	for dir, mode := range map[string]os.FileMode{c.StateDir: 0o700, holdDir: 0o700, c.RunDir: 0o755, filepath.Dir(c.Socket): 0o755, filepath.Join(c.RunDir, "copies"): 0o700} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Object: dir, Reason: "the folder cannot be made", Remedy: "Choose another --state-dir or --run-dir", Err: err}
+		}
+	}
+	cat, err := catalog.Open(filepath.Join(c.StateDir, "catalog.db"))
+	if err != nil {
+		return err
+	}
+	defer cat.Close()
+	// Listening comes before recovery's slow part so that a second daemon on
+	// the same socket is refused before it touches anything.
+	l, err := rpc.ListenUnix(c.Socket, 0o666) // who may call is decided per call
+	if err != nil {
+		return err
+	}
+	defer os.Remove(c.Socket)
+	defer l.Close()
+
+	arrays, err := openArrays(filepath.Join(c.StateDir, "arrays"), c.HostName, log)
+	if err != nil {
+		return err
+	}
+	defer arrays.Close()
+	tag := block.HostTag(c.HostName)
+	machine := &host.Machine{HostTag: tag, Rules: hide.Rules{Dir: c.UdevRulesDir}, Initiators: arrays.initiators(tag),
+		Guard: freeze.Options{Limit: c.HoldLimit, Logger: log}}
+	providers := registry.New(arrayprovider.New(arrays.Clients))
+	boot := freeze.BootID()
+
+	importer := importing.New(importing.Importer{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot,
+		CopiesDir: filepath.Join(c.RunDir, "copies"), ArrivalTimeout: c.ArrivalTimeout})
+	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject}
+	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
+		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
+			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},
+		Importer: importer, Keeper: keeper, Arrays: arrays, Host: machine, Log: log}
+
+	rec := &recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log}
+	rec.Run(ctx, thawed)
+
+	svc.Start(ctx)
+	mux := http.NewServeMux()
+	mux.Handle(vssv1connect.NewShadowCopyServiceHandler(service.Server{S: svc}, connect.WithInterceptors(rpc.Interceptor())))
+	mux.Handle(vssv1connect.NewHostServiceHandler(service.Server{S: svc}, connect.WithInterceptors(rpc.Interceptor())))
+	server := rpc.NewUnixServer(mux)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	log.Info("serving", "socket", c.Socket, "host", c.HostName)
+	if ready != nil {
+		ready()
+	}
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		return err
+	}
+	// Sessions end with ctx; what they own is released before the catalogue is
+	// closed.
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	svc.Stop(sctx)
+	if err := server.Shutdown(sctx); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		_ = server.Close()
+	}
+	return nil
+}

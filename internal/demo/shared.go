@@ -1,0 +1,89 @@
+package demo
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fiemap's numbers (linux/fiemap.h).
+const (
+	fsIocFiemap        = 0xC020660B
+	fiemapHeader       = 32
+	fiemapExtentSize   = 56
+	fiemapExtentLast   = 0x0001
+	fiemapExtentShared = 0x2000
+	fiemapBatch        = 512
+)
+
+// sharedBytes says how many of a file's allocated bytes are shared with
+// another file.
+func sharedBytes(path string) (shared, allocated uint64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	buf := make([]byte, fiemapHeader+fiemapBatch*fiemapExtentSize)
+	for start := uint64(0); ; {
+		clear(buf)
+		binary.NativeEndian.PutUint64(buf[0:], start)
+		binary.NativeEndian.PutUint64(buf[8:], ^uint64(0)-start)
+		binary.NativeEndian.PutUint32(buf[24:], fiemapBatch)
+		if err := ioctlBuffer(f, fsIocFiemap, buf); err != nil {
+			return 0, 0, fmt.Errorf("extents of %s: %w", path, err)
+		}
+		n := binary.NativeEndian.Uint32(buf[20:])
+		if n == 0 {
+			return shared, allocated, nil
+		}
+		for i := range n {
+			e := buf[fiemapHeader+int(i)*fiemapExtentSize:]
+			logical, length, flags := binary.NativeEndian.Uint64(e), binary.NativeEndian.Uint64(e[16:]), binary.NativeEndian.Uint32(e[40:])
+			allocated += length
+			if flags&fiemapExtentShared != 0 {
+				shared += length
+			}
+			if flags&fiemapExtentLast != 0 {
+				return shared, allocated, nil
+			}
+			start = logical + length
+		}
+	}
+}
+
+func ioctlBuffer(f *os.File, req uintptr, buf []byte) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno unix.Errno
+	if err := raw.Control(func(fd uintptr) { errno = ioctlPointer(fd, req, buf) }); err != nil {
+		return err
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// transferred is how many bytes a block device has read and written since it
+// was attached (sysfs stat: fields 3 and 7 are sectors).
+func transferred(device string) (read, written uint64, err error) {
+	b, err := os.ReadFile("/sys/block/" + strings.TrimPrefix(device, "/dev/") + "/stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 7 {
+		return 0, 0, fmt.Errorf("stat of %s: %q", device, b)
+	}
+	var r, w uint64
+	if _, err := fmt.Sscan(f[2]+" "+f[6], &r, &w); err != nil {
+		return 0, 0, err
+	}
+	return r * 512, w * 512, nil
+}

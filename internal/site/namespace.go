@@ -1,0 +1,147 @@
+package site
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// namespace is a mount and a network namespace, kept alive by a holder.
+type namespace struct {
+	name   string
+	holder *exec.Cmd
+	pipe   io.Closer // closing it ends the holder
+}
+
+// newNamespace starts the holder. It must exist before anything is mounted:
+// a copy of the mount table made later would pin superblocks and devices.
+func newNamespace(name string) (*namespace, error) {
+	cmd := exec.Command("cat") // ends when its input does, which is when we do
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("namespaces of %s: %w", name, err)
+	}
+	return &namespace{name, cmd, pipe}, nil
+}
+
+func (n *namespace) pid() int { return n.holder.Process.Pid }
+
+// root is the namespace's file tree as this process can open it.
+func (n *namespace) root(path string) string {
+	return "/proc/" + strconv.Itoa(n.pid()) + "/root" + path
+}
+
+// command runs a program inside the namespaces.
+func (n *namespace) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	full := append([]string{"--mount", "--net", "--target", strconv.Itoa(n.pid()), "--", name}, args...)
+	cmd := exec.CommandContext(ctx, "nsenter", full...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C goes to us alone; we end our children in order
+	return cmd
+}
+
+func (n *namespace) close() {
+	_ = n.pipe.Close()
+	_ = n.holder.Wait()
+}
+
+// handle is a netlink handle inside the network namespace.
+func (n *namespace) handle() (*netlink.Handle, netns.NsHandle, error) {
+	ns, err := netns.GetFromPid(n.pid())
+	if err != nil {
+		return nil, ns, err
+	}
+	runtime.LockOSThread() // NewHandleAt visits the namespace on this thread
+	defer runtime.UnlockOSThread()
+	h, err := netlink.NewHandleAt(ns)
+	return h, ns, err
+}
+
+// up gives the namespace its loopback.
+func (n *namespace) up() error {
+	h, ns, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer h.Close()
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return h.LinkSetUp(lo)
+}
+
+// bridge makes the array's bridge with its address.
+func (n *namespace) bridge(addr string) error {
+	h, ns, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer h.Close()
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "san0"}}
+	if err := h.LinkAdd(br); err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(addr)
+	if err != nil {
+		return err
+	}
+	if err := h.AddrAdd(br, a); err != nil {
+		return err
+	}
+	return h.LinkSetUp(br)
+}
+
+// connect joins host to the bridge in n by a veth pair. It returns when both
+// ends are up.
+func (n *namespace) connect(host *namespace, port int, addr string) error {
+	h, ns, err := n.handle()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer h.Close()
+	br, err := h.LinkByName("san0")
+	if err != nil {
+		return err
+	}
+	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port" + strconv.Itoa(port), MasterIndex: br.Attrs().Index}, PeerName: "san", PeerNamespace: netlink.NsPid(host.pid())}
+	if err := h.LinkAdd(v); err != nil {
+		return err
+	}
+	if err := h.LinkSetUp(v); err != nil {
+		return err
+	}
+	hh, hns, err := host.handle()
+	if err != nil {
+		return err
+	}
+	defer hns.Close()
+	defer hh.Close()
+	peer, err := hh.LinkByName("san")
+	if err != nil {
+		return err
+	}
+	a, err := netlink.ParseAddr(addr)
+	if err != nil {
+		return err
+	}
+	if err := hh.AddrAdd(peer, a); err != nil {
+		return err
+	}
+	return hh.LinkSetUp(peer)
+}
