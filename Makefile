@@ -1,5 +1,51 @@
-.PHONY: generate
+# Umbra. `make demo` and `make test` need Debian 12, root, Go, git and make;
+# what else they need they install themselves.
+
+GUARD  := internal/host/freeze/guardbin/umbra-freeze-guard
+GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/internal -name '*.go' 2>/dev/null)
+GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
+export CGO_ENABLED ?= 0
+
+.PHONY: all build guard deps demo test check bench generate clean
+
+all: build
+
+build: bin/umbra
+
+# The freeze guard is a program of its own, embedded in umbra.
+guard: $(GUARD)
+$(GUARD): $(GUARDSRC) go.mod
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ ./internal/host/freeze/guard
+
+bin/umbra: $(GUARD) $(GOFILES) go.mod
+	CGO_ENABLED=0 go build -trimpath -o $@ ./cmd/umbra
+
+# deps installs the field's own tools (mkfs.*, a C compiler for -race, xmllint).
+deps:
+	@./build/deps.sh
+
+# demo tells the whole story on this machine and cleans up after itself.
+demo: deps build
+	./bin/umbra demo
+
+# check is what a change must pass before its tests count.
+check: guard
+	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); if [ -n "$$out" ]; then echo "gofmt:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+# test runs everything: unit, contract suites, and end-to-end on real devices.
+test: deps build check
+	CGO_ENABLED=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -race -timeout 25m ./...
+
+# bench measures Umbra beside the raw system calls and the usual script.
+bench: deps build
+	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -run '^$$' -bench . -benchtime 5x -timeout 60m ./bench
+
 # generate remakes the Go code of proto/ (committed, so that building needs no generator).
 generate:
 	go tool -modfile=tools/go.mod buf lint
 	go tool -modfile=tools/go.mod buf generate
+
+clean:
+	rm -rf bin $(GUARD)

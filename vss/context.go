@@ -163,6 +163,8 @@ func (c Context) Validate() error {
 	}
 	mods := c &^ contextBits
 	switch {
+	case c.Transportable() && c.Has(ATTR_AUTORECOVER):
+		return bad(VSS_E_UNSUPPORTED_CONTEXT, "a transportable copy cannot be auto-recovered: its writers stay behind", "Import the copy, break it writable and recover there")
 	case mods&^modifierBits != 0:
 		return bad(E_INVALIDARG, "it carries attribute bits a requester may not set", "Leave out "+Attributes(mods&^modifierBits).String())
 	case c.Has(ATTR_CLIENT_ACCESSIBLE) && mods != 0:

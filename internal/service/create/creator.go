@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/failpoint"
@@ -196,6 +198,10 @@ func (s *Set) Add(ctx context.Context, name string, providerID vss.ID) (vss.ID, 
 	v, err := s.c.Host.Resolve(ctx, name)
 	if err != nil {
 		return vss.GUIDNull, err
+	}
+	if !utf8.ValidString(v.Name) {
+		return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "AddToSnapshotSet", Object: strconv.Quote(v.Name),
+			Reason: "the mount point's name is not UTF-8, which requesters could not be told", Remedy: "Mount it under another name"}
 	}
 	for _, o := range s.members {
 		if o.volume.SuperblockKey() == v.SuperblockKey() {

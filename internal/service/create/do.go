@@ -223,7 +223,7 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 		return instant, err
 	}
 	instant = time.Now()
-	hookErr := fpInHold.Hit(ctx)
+	hookErr, lost := fpInHold.Hit(ctx), false
 	commitBegin := time.Now()
 	if hookErr == nil {
 		cctx, cancel := context.WithTimeout(ctx, CommitLimit)
@@ -235,6 +235,8 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 		go func() { wg.Wait(); close(done) }()
 		select {
 		case <-done:
+		case <-guard.Lost():
+			lost = true // Thaw's report says how the hold ended
 		case <-cctx.Done():
 			// The release waits for nobody: a provider that does not answer has
 			// lost its set.
@@ -256,8 +258,14 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	for _, f := range report.Filesystems {
 		tl.Add("freeze", f.Name, holdBegin.Add(f.FreezeBegin-report.FirstFreeze), f.FreezeEnd-f.FreezeBegin)
 	}
-	if hookErr != nil {
+	switch {
+	case hookErr != nil:
 		return instant, errors.Join(hookErr, report.Err)
+	case lost && report.Err != nil:
+		return instant, report.Err
+	case lost: // commits may still be running; their answers no longer count
+		return instant, &vss.Error{Code: vss.VSS_E_HOLD_WRITES_TIMEOUT, Op: "DoSnapshotSet: hold", Object: s.ID.String(),
+			Reason: "the hold ended before the commit did", Remedy: "Try again"}
 	}
 	for i, p := range providers {
 		if err := registry.Checked(ctx, p, "CommitSnapshots", commits[i]); err != nil {
