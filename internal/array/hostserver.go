@@ -255,27 +255,35 @@ func (s hostServer) IssueTicket(ctx context.Context, r *connect.Request[arrayv1.
 }
 
 func (s hostServer) LocateLUNs(ctx context.Context, r *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error) {
+	return admitted(ctx, r.Msg, s.a.locate)
+}
+
+func (s hostServer) CheckImport(ctx context.Context, r *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error) {
+	return admitted(ctx, r.Msg, s.a.checkImport)
+}
+
+func admitted(ctx context.Context, m *arrayv1.LocateLUNsRequest, ask func(context.Context, string, location) ([]*lunRecord, error)) (*connect.Response[arrayv1.DescribeLUNsResponse], error) {
 	var im location
 	var err error
-	if r.Msg.SetId != "" {
-		if im.Set, err = vss.ParseID(r.Msg.SetId); err != nil {
+	if m.SetId != "" {
+		if im.Set, err = vss.ParseID(m.SetId); err != nil {
 			return nil, err
 		}
 	}
-	if r.Msg.ImportId != "" {
-		if im.ImportID, err = vss.ParseID(r.Msg.ImportId); err != nil {
+	if m.ImportId != "" {
+		if im.ImportID, err = vss.ParseID(m.ImportId); err != nil {
 			return nil, err
 		}
 	}
-	if im.Ticket = r.Msg.Ticket; len(im.Ticket) > 0 {
-		if im.Digest, err = parseDigest(r.Msg.Digest); err != nil {
+	if im.Ticket = m.Ticket; len(im.Ticket) > 0 {
+		if im.Digest, err = parseDigest(m.Digest); err != nil {
 			return nil, err
 		}
 	}
-	if im.LUNs, err = parseNAAs(r.Msg.Luns); err != nil {
+	if im.LUNs, err = parseNAAs(m.Luns); err != nil {
 		return nil, err
 	}
-	recs, err := s.a.locate(ctx, caller(ctx).Name, im)
+	recs, err := ask(ctx, caller(ctx).Name, im)
 	if err != nil {
 		return nil, err
 	}

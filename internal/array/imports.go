@@ -35,15 +35,31 @@ type location struct {
 // again. Without a ticket it serves the host that made the set, for a set that
 // does not travel.
 func (a *Array) locate(ctx context.Context, host string, im location) ([]*lunRecord, error) {
+	if err := fpLocateBeforeRecord.Hit(ctx); err != nil {
+		return nil, injected("locate LUNs", err)
+	}
+	out, err := a.admit(ctx, host, im, a.state.update)
+	if err != nil {
+		return nil, err
+	}
+	if err := fpLocateAfterRecord.Hit(ctx); err != nil {
+		return nil, injected("locate LUNs", err)
+	}
+	return out, nil
+}
+
+// checkImport answers what locate would, and changes nothing.
+func (a *Array) checkImport(ctx context.Context, host string, im location) ([]*lunRecord, error) {
+	return a.admit(ctx, host, im, a.state.rehearse)
+}
+
+func (a *Array) admit(ctx context.Context, host string, im location, run func(context.Context, string, func(*txn) error) error) ([]*lunRecord, error) {
 	const op = "locate LUNs"
 	if len(im.LUNs) == 0 || len(im.LUNs) > maxSetLUNs {
 		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: im.Set.String(), Reason: "an import has 1 to 1024 LUNs", Remedy: "Name the set's LUNs"}
 	}
-	if err := fpLocateBeforeRecord.Hit(ctx); err != nil {
-		return nil, injected(op, err)
-	}
 	var out []*lunRecord
-	err := a.state.update(ctx, op, func(t *txn) error {
+	err := run(ctx, op, func(t *txn) error {
 		veto := func(reason, remedy string, err error) error {
 			return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: op, Object: im.Set.String(), Reason: reason, Remedy: remedy, Err: err}
 		}
@@ -112,9 +128,6 @@ func (a *Array) locate(ctx context.Context, host string, im location) ([]*lunRec
 	})
 	if err != nil {
 		return nil, err
-	}
-	if err := fpLocateAfterRecord.Hit(ctx); err != nil {
-		return nil, injected(op, err)
 	}
 	return out, nil
 }

@@ -383,6 +383,15 @@ func (t *txn) newNAA() (lun.NAA, error) {
 // outcome is unknown, and the database refuses to change until the array is
 // started again.
 func (s *state) update(ctx context.Context, op string, f func(*txn) error) error {
+	return s.run(ctx, op, f, true)
+}
+
+// rehearse runs f and forgets what it changed.
+func (s *state) rehearse(ctx context.Context, op string, f func(*txn) error) error {
+	return s.run(ctx, op, f, false)
+}
+
+func (s *state) run(ctx context.Context, op string, f func(*txn) error, write bool) error {
 	s.writer.Lock()
 	defer s.writer.Unlock()
 	if ctx.Err() != nil {
@@ -396,7 +405,7 @@ func (s *state) update(ctx context.Context, op string, f func(*txn) error) error
 	if err := f(t); err != nil {
 		return err
 	}
-	if t.array == nil && len(t.hosts)+len(t.luns)+len(t.sets)+len(t.trash) == 0 {
+	if !write || t.array == nil && len(t.hosts)+len(t.luns)+len(t.sets)+len(t.trash) == 0 {
 		return nil
 	}
 	for n := range s.removed {

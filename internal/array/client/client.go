@@ -303,6 +303,15 @@ type Location struct {
 // set is bound to another import, VSS_E_PROVIDER_VETO if the ticket does not
 // fit.
 func (c *Client) LocateLUNs(ctx context.Context, l Location) ([]State, error) {
+	return admitted(ctx, l, c.rpc.LocateLUNs)
+}
+
+// CheckImport answers what LocateLUNs would, and changes nothing.
+func (c *Client) CheckImport(ctx context.Context, l Location) ([]State, error) {
+	return admitted(ctx, l, c.rpc.CheckImport)
+}
+
+func admitted(ctx context.Context, l Location, call func(context.Context, *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error)) ([]State, error) {
 	req := &arrayv1.LocateLUNsRequest{Ticket: l.Ticket, Digest: l.Digest[:], Luns: strs(l.LUNs)}
 	if !l.SetID.IsNull() {
 		req.SetId = l.SetID.String()
@@ -310,7 +319,7 @@ func (c *Client) LocateLUNs(ctx context.Context, l Location) ([]State, error) {
 	if !l.ImportID.IsNull() {
 		req.ImportId = l.ImportID.String()
 	}
-	res, err := c.rpc.LocateLUNs(ctx, connect.NewRequest(req))
+	res, err := call(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, err
 	}

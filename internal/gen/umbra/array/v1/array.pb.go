@@ -3121,7 +3121,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"SetCluster\x12!.umbra.array.v1.SetClusterRequest\x1a\x15.umbra.array.v1.Empty\x12P\n" +
 	"\tListHosts\x12 .umbra.array.v1.ListHostsRequest\x1a!.umbra.array.v1.ListHostsResponse\x12M\n" +
 	"\bListSets\x12\x1f.umbra.array.v1.ListSetsRequest\x1a .umbra.array.v1.ListSetsResponse\x12[\n" +
-	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\x93\v\n" +
+	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xeb\v\n" +
 	"\vHostService\x12M\n" +
 	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\x12S\n" +
 	"\n" +
@@ -3138,7 +3138,8 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"TargetLUNs\x12!.umbra.array.v1.TargetLUNsRequest\x1a\".umbra.array.v1.TargetLUNsResponse\x12V\n" +
 	"\vIssueTicket\x12\".umbra.array.v1.IssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse\x12U\n" +
 	"\n" +
-	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12L\n" +
+	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12V\n" +
+	"\vCheckImport\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12L\n" +
 	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\x12I\n" +
 	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\x12?\n" +
 	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\x12>\n" +
@@ -3251,44 +3252,46 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	41, // 33: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
 	43, // 34: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
 	44, // 35: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
-	45, // 36: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
-	31, // 37: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 38: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 39: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 40: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.LUNsRequest
-	48, // 41: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
-	3,  // 42: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
-	6,  // 43: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
-	8,  // 44: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
-	1,  // 45: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
-	6,  // 46: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
-	6,  // 47: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
-	12, // 48: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
-	1,  // 49: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
-	1,  // 50: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
-	17, // 51: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
-	21, // 52: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
-	23, // 53: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	26, // 54: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
-	28, // 55: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
-	30, // 56: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
-	33, // 57: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	36, // 58: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
-	1,  // 59: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
-	38, // 60: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
-	39, // 61: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
-	1,  // 62: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
-	42, // 63: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
-	23, // 64: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	33, // 65: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	1,  // 66: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
-	47, // 67: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
-	1,  // 68: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 69: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 70: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 71: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
-	42, // [42:72] is the sub-list for method output_type
-	12, // [12:42] is the sub-list for method input_type
+	44, // 36: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
+	45, // 37: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
+	31, // 38: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 39: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 40: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 41: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.LUNsRequest
+	48, // 42: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
+	3,  // 43: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
+	6,  // 44: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
+	8,  // 45: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
+	1,  // 46: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
+	6,  // 47: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
+	6,  // 48: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
+	12, // 49: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
+	1,  // 50: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
+	1,  // 51: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
+	17, // 52: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
+	21, // 53: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
+	23, // 54: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	26, // 55: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
+	28, // 56: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
+	30, // 57: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
+	33, // 58: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	36, // 59: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
+	1,  // 60: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
+	38, // 61: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
+	39, // 62: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
+	1,  // 63: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
+	42, // 64: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
+	23, // 65: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	33, // 66: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	33, // 67: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
+	1,  // 68: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
+	47, // 69: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
+	1,  // 70: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 71: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 72: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 73: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
+	43, // [43:74] is the sub-list for method output_type
+	12, // [12:43] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name

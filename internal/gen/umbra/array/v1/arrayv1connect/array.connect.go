@@ -92,6 +92,8 @@ const (
 	HostServiceIssueTicketProcedure = "/umbra.array.v1.HostService/IssueTicket"
 	// HostServiceLocateLUNsProcedure is the fully-qualified name of the HostService's LocateLUNs RPC.
 	HostServiceLocateLUNsProcedure = "/umbra.array.v1.HostService/LocateLUNs"
+	// HostServiceCheckImportProcedure is the fully-qualified name of the HostService's CheckImport RPC.
+	HostServiceCheckImportProcedure = "/umbra.array.v1.HostService/CheckImport"
 	// HostServiceReleaseImportProcedure is the fully-qualified name of the HostService's ReleaseImport
 	// RPC.
 	HostServiceReleaseImportProcedure = "/umbra.array.v1.HostService/ReleaseImport"
@@ -480,6 +482,8 @@ type HostServiceClient interface {
 	IssueTicket(context.Context, *connect.Request[v1.IssueTicketRequest]) (*connect.Response[v1.IssueTicketResponse], error)
 	// The import of a set.
 	LocateLUNs(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
+	// CheckImport answers what LocateLUNs would, and changes nothing.
+	CheckImport(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
 	ReleaseImport(context.Context, *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error)
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -571,6 +575,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("LocateLUNs")),
 			connect.WithClientOptions(opts...),
 		),
+		checkImport: connect.NewClient[v1.LocateLUNsRequest, v1.DescribeLUNsResponse](
+			httpClient,
+			baseURL+HostServiceCheckImportProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("CheckImport")),
+			connect.WithClientOptions(opts...),
+		),
 		releaseImport: connect.NewClient[v1.ReleaseImportRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceReleaseImportProcedure,
@@ -624,6 +634,7 @@ type hostServiceClient struct {
 	targetLUNs       *connect.Client[v1.TargetLUNsRequest, v1.TargetLUNsResponse]
 	issueTicket      *connect.Client[v1.IssueTicketRequest, v1.IssueTicketResponse]
 	locateLUNs       *connect.Client[v1.LocateLUNsRequest, v1.DescribeLUNsResponse]
+	checkImport      *connect.Client[v1.LocateLUNsRequest, v1.DescribeLUNsResponse]
 	releaseImport    *connect.Client[v1.ReleaseImportRequest, v1.Empty]
 	openLUNs         *connect.Client[v1.LUNsRequest, v1.OpenLUNsResponse]
 	closeLUNs        *connect.Client[v1.LUNsRequest, v1.Empty]
@@ -692,6 +703,11 @@ func (c *hostServiceClient) LocateLUNs(ctx context.Context, req *connect.Request
 	return c.locateLUNs.CallUnary(ctx, req)
 }
 
+// CheckImport calls umbra.array.v1.HostService.CheckImport.
+func (c *hostServiceClient) CheckImport(ctx context.Context, req *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error) {
+	return c.checkImport.CallUnary(ctx, req)
+}
+
 // ReleaseImport calls umbra.array.v1.HostService.ReleaseImport.
 func (c *hostServiceClient) ReleaseImport(ctx context.Context, req *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error) {
 	return c.releaseImport.CallUnary(ctx, req)
@@ -738,6 +754,8 @@ type HostServiceHandler interface {
 	IssueTicket(context.Context, *connect.Request[v1.IssueTicketRequest]) (*connect.Response[v1.IssueTicketResponse], error)
 	// The import of a set.
 	LocateLUNs(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
+	// CheckImport answers what LocateLUNs would, and changes nothing.
+	CheckImport(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
 	ReleaseImport(context.Context, *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error)
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -825,6 +843,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("LocateLUNs")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceCheckImportHandler := connect.NewUnaryHandler(
+		HostServiceCheckImportProcedure,
+		svc.CheckImport,
+		connect.WithSchema(hostServiceMethods.ByName("CheckImport")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceReleaseImportHandler := connect.NewUnaryHandler(
 		HostServiceReleaseImportProcedure,
 		svc.ReleaseImport,
@@ -887,6 +911,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceIssueTicketHandler.ServeHTTP(w, r)
 		case HostServiceLocateLUNsProcedure:
 			hostServiceLocateLUNsHandler.ServeHTTP(w, r)
+		case HostServiceCheckImportProcedure:
+			hostServiceCheckImportHandler.ServeHTTP(w, r)
 		case HostServiceReleaseImportProcedure:
 			hostServiceReleaseImportHandler.ServeHTTP(w, r)
 		case HostServiceOpenLUNsProcedure:
@@ -954,6 +980,10 @@ func (UnimplementedHostServiceHandler) IssueTicket(context.Context, *connect.Req
 
 func (UnimplementedHostServiceHandler) LocateLUNs(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.LocateLUNs is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) CheckImport(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.CheckImport is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ReleaseImport(context.Context, *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error) {
