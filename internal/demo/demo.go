@@ -155,6 +155,7 @@ func (t *teller) story(ctx context.Context) (err error) {
 		return err
 	}
 	t.say("$ umbra import set.umbra")
+	counted := readCounters()
 	if text, err = b.Umbra(ctx, "import", doc, "--output", "json"); err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func (t *teller) story(ctx context.Context) (err error) {
 	t.timeline(im.Timeline, "locate", "arrive", "verify", "record", "mount")
 
 	t.step("Not one byte was copied")
-	if err := t.proveShared(ctx, im.Copies); err != nil {
+	if err := t.proveShared(ctx, im.Copies, counted); err != nil {
 		return err
 	}
 
@@ -242,7 +243,7 @@ func (t *teller) timeline(phases []requester.Phase, names ...string) {
 
 // proveShared shows that the copies' files on the array share their blocks
 // with the originals, and how little B's devices have moved.
-func (t *teller) proveShared(ctx context.Context, copies []vss.SnapshotProp) error {
+func (t *teller) proveShared(ctx context.Context, copies []vss.SnapshotProp, before counters) error {
 	text, err := t.s.Array(ctx, "lun", "list", "--output", "json")
 	if err != nil {
 		return err
@@ -267,11 +268,9 @@ func (t *teller) proveShared(ctx context.Context, copies []vss.SnapshotProp) err
 			return fmt.Errorf("%s shares only %d of %d bytes", l.NAA, shared, allocated)
 		}
 	}
+	now := readCounters()
 	for _, c := range copies {
-		read, written, err := transferred(c.BlockDevice)
-		if err != nil {
-			return err
-		}
+		read, written := now.since(before, c.BlockDevice)
 		t.say("%s: import and mount read %d KiB (superblocks, roots) and wrote %d", c.BlockDevice, read>>10, written>>10)
 		if written != 0 {
 			return fmt.Errorf("%s was written to", c.BlockDevice)

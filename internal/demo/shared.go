@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -70,20 +71,33 @@ func ioctlBuffer(f *os.File, req uintptr, buf []byte) error {
 	return nil
 }
 
-// transferred is how many bytes a block device has read and written since it
-// was attached (sysfs stat: fields 3 and 7 are sectors).
-func transferred(device string) (read, written uint64, err error) {
-	b, err := os.ReadFile("/sys/block/" + strings.TrimPrefix(device, "/dev/") + "/stat")
-	if err != nil {
-		return 0, 0, err
+// counters are what loop devices have read and written, in bytes. They count
+// on when a device is attached again, so only differences mean something.
+type counters map[string][2]uint64
+
+// readCounters reads those of all loop devices (sysfs stat: fields 3 and 7 are
+// sectors).
+func readCounters() counters {
+	c := counters{}
+	names, _ := filepath.Glob("/sys/block/loop*/stat")
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			continue
+		}
+		f := strings.Fields(string(b))
+		if len(f) < 7 {
+			continue
+		}
+		var r, w uint64
+		if _, err := fmt.Sscan(f[2]+" "+f[6], &r, &w); err == nil {
+			c["/dev/"+filepath.Base(filepath.Dir(n))] = [2]uint64{r * 512, w * 512}
+		}
 	}
-	f := strings.Fields(string(b))
-	if len(f) < 7 {
-		return 0, 0, fmt.Errorf("stat of %s: %q", device, b)
-	}
-	var r, w uint64
-	if _, err := fmt.Sscan(f[2]+" "+f[6], &r, &w); err != nil {
-		return 0, 0, err
-	}
-	return r * 512, w * 512, nil
+	return c
+}
+
+// since returns what a device read and wrote since before.
+func (c counters) since(before counters, device string) (read, written uint64) {
+	return c[device][0] - before[device][0], c[device][1] - before[device][1]
 }

@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// binary is the umbra program under test.
+var binary string
+
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 {
+		fmt.Println("end-to-end tests need root; skipped")
+		os.Exit(0)
+	}
+	dir, err := os.MkdirTemp("/tmp", "umbra-e2e-")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	if err := findBinary(dir); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	before := inventory()
+	code := m.Run()
+	if left := leaks(before); len(left) > 0 {
+		fmt.Println("left behind:")
+		for _, l := range left {
+			fmt.Println("  " + l)
+		}
+		code = 1
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func findBinary(dir string) error {
+	if binary = os.Getenv("UMBRA_BINARY"); binary != "" {
+		_, err := os.Stat(binary)
+		return err
+	}
+	root := filepath.Join("..", "..")
+	guard := filepath.Join(root, "internal/host/freeze/guardbin/umbra-freeze-guard")
+	binary = filepath.Join(dir, "umbra")
+	steps := [][]string{{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", guard, "./internal/host/freeze/guard"}, {"go", "build", "-o", binary, "./cmd/umbra"}}
+	if abs, err := filepath.Abs(guard); err == nil {
+		steps[0][5] = abs
+	}
+	for _, s := range steps {
+		cmd := exec.Command(s[0], s[1:]...)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w\n%s", s, err, out)
+		}
+	}
+	return nil
+}
+
+// inventory is what Umbra could leave behind, as one set of lines: loop
+// devices by backing file, mounts, and our own processes by command line.
+// Other users of this machine may come and go, so only things that bear this
+// project's marks count.
+func inventory() map[string]bool {
+	out := map[string]bool{}
+	names, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, n := range names {
+		if b, err := os.ReadFile(n); err == nil && strings.Contains(string(b), "/umbra-site-") {
+			out["loop device "+filepath.Base(filepath.Dir(filepath.Dir(n)))+" of "+strings.TrimSpace(string(b))] = true
+		}
+	}
+	if b, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
+		for l := range strings.Lines(string(b)) {
+			if strings.Contains(l, "umbra-site-") {
+				out["mount "+strings.TrimSpace(l)] = true
+			}
+		}
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), "umbra-site-") {
+			out["process "+filepath.Base(filepath.Dir(p))+" "+strings.ReplaceAll(string(b), "\x00", " ")] = true
+		}
+	}
+	dirs, _ := filepath.Glob("/tmp/umbra-site-*")
+	for _, d := range dirs {
+		out["folder "+d] = true
+	}
+	return out
+}
+
+// leaks is what is new; processes get a moment to be gone.
+func leaks(before map[string]bool) []string {
+	var left []string
+	for range 50 {
+		left = nil
+		for l := range inventory() {
+			if !before[l] {
+				left = append(left, l)
+			}
+		}
+		if len(left) == 0 {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return left
+}
