@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
-	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -112,23 +110,6 @@ func (r *rig) shutdown() {
 	}
 }
 
-// crash ends the array as SIGKILL would: descriptors go, nothing else happens.
-// Restart with start.
-func (r *rig) crash() {
-	r.t.Helper()
-	a := r.a
-	a.closing.Do(func() {}) // Close does nothing any more
-	for _, l := range append([]net.Listener{a.admin, a.data}, a.hosts...) {
-		l.Close()
-	}
-	for _, p := range a.unfinished(func(*pending) bool { return true }) {
-		if p.batch != nil {
-			p.batch.Finish() // closes descriptors only
-		}
-	}
-	a.state.close()
-	r.shutdown()
-}
 
 func (r *rig) enroll(name, cluster string) *client.Client {
 	r.t.Helper()
@@ -252,16 +233,6 @@ func wantCode(t testing.TB, err error, code vss.HResult, says ...string) {
 			t.Errorf("%q is not said: %v; remedy: %s", s, e, e.Remedy)
 		}
 	}
-}
-
-func arm(t testing.TB, spec string) (disarm func()) {
-	t.Helper()
-	d, err := failpoint.Arm(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d)
-	return d
 }
 
 func closeOpened(in []client.Opened) {

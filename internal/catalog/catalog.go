@@ -29,13 +29,13 @@ var (
 type Catalog struct {
 	db *bbolt.DB
 
-	gate   sync.RWMutex  // held for writing while a set holds writes
-	held   chan struct{} // closed when the current hold ends; nil when none
-	holdMu sync.Mutex
+	gate gate
 
-	queueMu sync.Mutex
-	queue   []Event // events that came during a hold
+	// Events that came during a hold. Guarded by gate.mu, so that an event that
+	// saw the hold is queued before the hold's end can be seen.
+	queue   []Event
 	dropped int
+	flushes sync.WaitGroup // of queued events, in the background
 }
 
 // Open opens or makes the catalogue at path. A file that another daemon has
@@ -70,69 +70,44 @@ func Open(path string) (*Catalog, error) {
 	return &Catalog{db: db}, nil
 }
 
-// Close flushes queued events and closes the file.
-func (c *Catalog) Close() error { return errors.Join(c.flushEvents(), c.db.Close()) }
+// Close flushes queued events and closes the file. Nothing may be held any
+// more, and no other method may be called after it.
+func (c *Catalog) Close() error {
+	c.flushes.Wait()
+	return errors.Join(c.flushEvents(), c.db.Close())
+}
 
 // Hold closes the write gate and returns the function that opens it again.
 // It waits for a transaction that is under way, at most until ctx ends. Only
 // one hold exists at a time, because only one set is created at a time.
 func (c *Catalog) Hold(ctx context.Context) (release func(), err error) {
-	got := make(chan struct{})
-	go func() { c.gate.Lock(); close(got) }()
-	select {
-	case <-got:
-	case <-ctx.Done():
-		go func() { <-got; c.gate.Unlock() }()
-		return nil, ctx.Err()
+	open, err := c.gate.hold(ctx)
+	if err != nil {
+		return nil, err
 	}
-	c.holdMu.Lock()
-	held := make(chan struct{})
-	c.held = held
-	c.holdMu.Unlock()
 	var once sync.Once
 	return func() {
 		once.Do(func() {
-			c.holdMu.Lock()
-			c.held = nil
-			c.holdMu.Unlock()
-			c.gate.Unlock()
-			close(held)
+			c.flushes.Add(1)
+			open()
 			// The release of the volumes never waits for this write.
-			go func() { _ = c.flushEvents() }()
+			go func() {
+				defer c.flushes.Done()
+				_ = c.flushEvents()
+			}()
 		})
 	}, nil
-}
-
-// holding returns the channel that closes when the current hold ends, nil if
-// there is none.
-func (c *Catalog) holding() <-chan struct{} {
-	c.holdMu.Lock()
-	defer c.holdMu.Unlock()
-	return c.held
 }
 
 // Update runs fn in one durable transaction; when it returns nil the change
 // is on disk. It waits while writes are held, or until ctx ends. fn must not
 // call the Catalog itself.
 func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
-	for {
-		if held := c.holding(); held != nil {
-			select {
-			case <-held:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		if c.gate.TryRLock() {
-			break
-		}
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	leave, err := c.gate.enter(ctx)
+	if err != nil {
+		return err
 	}
-	defer c.gate.RUnlock()
+	defer leave()
 	return c.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
 }
 

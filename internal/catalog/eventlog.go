@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -46,45 +48,73 @@ func (c *Catalog) Log(ctx context.Context, e Event) (string, error) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	if c.holding() != nil {
-		c.queueMu.Lock()
-		defer c.queueMu.Unlock()
-		if len(c.queue) >= maxQueuedEvents {
-			c.dropped++
+	for {
+		if c.queued(e) {
 			return "", nil
 		}
-		c.queue = append(c.queue, e)
-		return "", nil
+		leave := c.gate.tryEnter()
+		if leave == nil { // a hold is beginning, and waits for a transaction
+			select {
+			case <-time.After(retry):
+				continue
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+		defer leave()
+		var id string
+		err := c.db.Update(func(tx *bbolt.Tx) (err error) {
+			id, err = (&Tx{tx}).AddEvent(e)
+			return err
+		})
+		return id, err
 	}
-	var id string
-	err := c.Update(ctx, func(t *Tx) (err error) {
-		id, err = t.AddEvent(e)
-		return err
-	})
-	return id, err
 }
 
-// flushEvents writes what was queued during a hold.
+// queued keeps an event for later if writes are held now.
+func (c *Catalog) queued(e Event) bool {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.gate.held == nil {
+		return false
+	}
+	if len(c.queue) >= maxQueuedEvents {
+		c.dropped++
+	} else {
+		c.queue = append(c.queue, e)
+	}
+	return true
+}
+
+// flushEvents writes what was queued during a hold. What cannot be written
+// stays queued.
 func (c *Catalog) flushEvents() error {
-	c.queueMu.Lock()
+	c.gate.mu.Lock()
 	q, dropped := c.queue, c.dropped
 	c.queue, c.dropped = nil, 0
-	c.queueMu.Unlock()
+	c.gate.mu.Unlock()
 	if len(q) == 0 && dropped == 0 {
 		return nil
 	}
-	if dropped > 0 {
-		q = append(q, Event{Time: time.Now(), Level: "warning", Name: "events.dropped",
-			Message: strconv.Itoa(dropped) + " events came during a hold and did not fit its queue"})
-	}
-	return c.Update(context.Background(), func(t *Tx) error {
+	err := c.Update(context.Background(), func(t *Tx) error {
 		for _, e := range q {
 			if _, err := t.AddEvent(e); err != nil {
 				return err
 			}
 		}
-		return nil
+		if dropped == 0 {
+			return nil
+		}
+		_, err := t.AddEvent(Event{Level: "warning", Name: "events.dropped",
+			Message: strconv.Itoa(dropped) + " events came during a hold and did not fit its queue"})
+		return err
 	})
+	if err != nil {
+		c.gate.mu.Lock()
+		c.queue, c.dropped = append(q, c.queue...), c.dropped+dropped
+		c.gate.mu.Unlock()
+	}
+	return err
 }
 
 // Events lists the newest events first: all, of one set, or the one with id.

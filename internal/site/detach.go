@@ -3,56 +3,55 @@ package site
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
-// detachAll detaches the loop devices of one of the site's hosts.
+// nobody is the array of hosts that are gone.
+type nobody struct{}
+
+func (nobody) OpenLUNs(context.Context, []lun.NAA) ([]loop.Opened, error) { return nil, nil }
+func (nobody) CloseLUNs(context.Context, []lun.NAA) error                 { return nil }
+
+// detachAll detaches the loop devices of one of the site's hosts. A device
+// number is nobody's name: the initiator checks that each device still is the
+// one that was found, since others on this machine take and leave them.
 func detachAll(ctx context.Context, tag string) error {
 	ds, err := block.Loops(ctx, tag)
+	in := loop.New(tag, nobody{})
 	for _, d := range ds {
-		err = errors.Join(err, clear(d.Path))
+		derr := in.Detach(ctx, d)
+		// The namespace's mounts go with its last process, in the kernel's own time.
+		for deadline := time.Now().Add(5 * time.Second); errors.Is(derr, vss.VSS_E_VOLUME_IN_USE) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			derr = in.Detach(ctx, d)
+		}
+		err = errors.Join(err, derr)
 	}
 	return err
 }
 
-// detachUnder detaches loop devices whose backing file lay in the site's
+// detachUnder detaches loop devices whose backing file lies in the site's
 // folder: the array's store image, if its last life could not do it.
 func detachUnder(ctx context.Context, dir string) error {
-	names, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	if err != nil {
-		return err
-	}
-	var errs error
-	for _, n := range names {
-		b, err := os.ReadFile(n)
-		if err != nil || !strings.HasPrefix(string(b), dir+"/") {
+	ds, err := block.Loops(ctx, "")
+	for _, d := range ds {
+		if d.Loop == nil || !strings.HasPrefix(d.Loop.BackingFile, dir+"/") {
 			continue
 		}
-		errs = errors.Join(errs, clear("/dev/"+filepath.Base(filepath.Dir(filepath.Dir(n)))))
-	}
-	return errs
-}
-
-// clear detaches a loop device and waits until the kernel has let go.
-func clear(path string) error {
-	for range 200 {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return err
+		f, oerr := block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+		if oerr != nil {
+			err = errors.Join(err, oerr)
+			continue
 		}
-		_, err = unix.IoctlRetInt(fd, unix.LOOP_CLR_FD)
-		unix.Close(fd)
-		if errors.Is(err, unix.ENXIO) {
-			return nil
-		}
-		time.Sleep(10 * time.Millisecond)
+		_, cerr := unix.IoctlRetInt(int(f.Fd()), unix.LOOP_CLR_FD)
+		err = errors.Join(err, cerr, f.Close())
 	}
-	return errors.New(path + " does not let go of its file")
+	return err
 }

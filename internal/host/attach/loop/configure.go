@@ -95,7 +95,15 @@ func (i *Initiator) takeFree(control int, o Opened, fresh bool) (int, error) {
 		config.Info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
 	copy(config.Info.File_name[:unix.LO_NAME_SIZE-1], block.LoopName(o.NAA, i.hostTag))
-	return number, unix.IoctlLoopConfigure(fd, &config)
+	if err := unix.IoctlLoopConfigure(fd, &config); err != nil {
+		return number, err
+	}
+	if !o.ReadOnly {
+		// BLKROSET outlives the attachment: a device that once was an imported
+		// copy would refuse writes to the LUN it is now.
+		return number, unix.IoctlSetPointerInt(fd, unix.BLKROSET, 0)
+	}
+	return number, nil
 }
 
 func ctl(fd int, request uintptr, arg int) (int, error) {

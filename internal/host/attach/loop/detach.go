@@ -67,6 +67,12 @@ func (i *Initiator) clear(ctx context.Context, f *os.File, dev block.Device) err
 			done <- ctx.Err()
 			return
 		}
+		// The host's flag would outlive the attachment and meet whoever gets
+		// the device next. The descriptor still keeps the LUN read-only.
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.BLKROSET, 0); err != nil {
+			done <- fmt.Errorf("clear the read-only flag: %w", err)
+			return
+		}
 		_, err := ctl(int(f.Fd()), unix.LOOP_CLR_FD, 0)
 		done <- err
 	}()

@@ -102,6 +102,43 @@ func TestReadOnlyHolds(t *testing.T) {
 	}
 }
 
+// TestReadOnlyFlagIsNotInherited: BLKROSET outlives an attachment. A device
+// that was an imported copy must take writes again when it is somebody's
+// original, whether it was detached in good order or by a crash.
+func TestReadOnlyFlagIsNotInherited(t *testing.T) {
+	h := looptest.NewHost(t)
+	for i := range 6 {
+		ro := h.Attach(t, looptest.File(t, mib), true)
+		if err := block.SetReadOnly(t.Context(), ro, true); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			if err := h.Initiator.Detach(t.Context(), ro); err != nil {
+				t.Fatal(err)
+			}
+		} else { // nobody clears the flag
+			f, err := block.Open(t.Context(), ro, unix.O_RDONLY)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = unix.IoctlRetInt(int(f.Fd()), unix.LOOP_CLR_FD)
+			f.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		rw := h.Attach(t, looptest.File(t, mib), false)
+		f, err := block.Open(t.Context(), rw, unix.O_RDWR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteAt(make([]byte, 4096), 0)
+		if cerr := errors.Join(err, f.Sync(), f.Close()); cerr != nil {
+			t.Fatalf("%s, which was %s read-only before: %v", rw.Path, ro.Path, cerr)
+		}
+	}
+}
+
 func TestManyAtOnce(t *testing.T) {
 	h := looptest.NewHost(t)
 	var infos []lun.Info
