@@ -110,7 +110,6 @@ func (r *rig) shutdown() {
 	}
 }
 
-
 func (r *rig) enroll(name, cluster string) *client.Client {
 	r.t.Helper()
 	raw, err := r.admin.EnrollHost(context.Background(), name, cluster)

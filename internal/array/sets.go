@@ -94,7 +94,7 @@ func (a *Array) prepareSet(ctx context.Context, host string, set vss.ID, c vss.C
 		return nil, refuse(vss.E_INVALIDARG, set.String(), "a set has an ID and at least one LUN", "Name the set and its LUNs")
 	case len(sources) > maxSetLUNs:
 		return nil, refuse(vss.VSS_E_MAXIMUM_NUMBER_OF_VOLUMES_REACHED, set.String(), fmt.Sprintf("%d LUNs are more than %d", len(sources), maxSetLUNs), "Put fewer volumes in the set")
-	case a.state.set(set) != nil:
+	case a.state.committed(set):
 		return nil, refuse(vss.VSS_E_OBJECT_ALREADY_EXISTS, set.String(), "the array has this set", "Use a new set ID")
 	}
 	// A host makes one set at a time; a new one replaces one it gave up.

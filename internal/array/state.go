@@ -511,3 +511,8 @@ func (s *state) trashed(n lun.NAA) bool {
 	defer s.mu.RUnlock()
 	return s.trash[n]
 }
+
+func (s *state) committed(id vss.ID) bool {
+	r := s.set(id)
+	return r != nil && r.State == setCommitted
+}

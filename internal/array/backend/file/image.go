@@ -222,10 +222,20 @@ func attachLoop(img *os.File) (string, error) {
 			return "", refuse(err)
 		}
 		err = unix.IoctlLoopConfigure(int(dev.Fd()), &cfg)
-		dev.Close()
 		if err == nil {
+			// A free device may carry the read-only flag an earlier user set
+			// with BLKROSET: it outlives the detach.
+			err = unix.IoctlSetPointerInt(int(dev.Fd()), unix.BLKROSET, 0)
+			if err != nil {
+				_ = unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0)
+			}
+			dev.Close()
+			if err != nil {
+				return "", refuse(err)
+			}
 			return path, nil
 		}
+		dev.Close()
 		if !errors.Is(err, unix.EBUSY) {
 			return "", refuse(err)
 		}

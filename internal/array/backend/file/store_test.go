@@ -214,6 +214,36 @@ func TestHolders(t *testing.T) {
 	}
 }
 
+// The read-only flag a loop device got from an earlier user is not the store's.
+func TestStaleReadOnlyFlag(t *testing.T) {
+	needRoot(t)
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(MinSize); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // likely the same device twice
+		dev, err := attachLoop(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loop, err := os.OpenFile(dev, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ro, err := unix.IoctlGetInt(int(loop.Fd()), unix.BLKROGET)
+		_ = unix.IoctlSetPointerInt(int(loop.Fd()), unix.BLKROSET, 1)
+		_ = unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0)
+		loop.Close()
+		if err != nil || ro != 0 {
+			t.Fatalf("%s is read-only: %d, %v", dev, ro, err)
+		}
+	}
+}
+
 // A loop device holds the description it was given: the LUN is held until the
 // device is detached, also when every process has closed its descriptor.
 func TestLoopDeviceHoldsItsLUN(t *testing.T) {
