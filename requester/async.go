@@ -50,6 +50,11 @@ type Status struct {
 	Err      *vss.Error   `json:"error,omitempty"`
 	Copies   []CopyStatus `json:"copies,omitempty"`
 	Timeline []Phase      `json:"timeline,omitempty"` // empty while it runs
+
+	// EndedBeforeCall is set by WaitFor when the operation had ended before it
+	// was asked: IVssAsync::Wait answers S_OK then, and the operation's error if
+	// it failed while it was waited for (requester.md 8, row 6).
+	EndedBeforeCall bool `json:"-"`
 }
 
 // Status returns the status now, without waiting.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -80,6 +81,9 @@ func CreateBackupComponents(ctx context.Context, opts ...Option) (*BackupCompone
 		end()
 		if cerr := ctx.Err(); cerr != nil {
 			err = cerr
+		}
+		if err == nil { // the stream ended before it said anything
+			err = io.ErrUnexpectedEOF
 		}
 		return nil, unreachable(op, o.socket, rpc.StreamError(ctx, op, err))
 	}

@@ -181,6 +181,17 @@ func (h *Host) Set(ctx context.Context, id vss.ID) (Set, error) {
 	return setOf(r.Msg), nil
 }
 
+// Document returns the document of a set that was created on this machine once
+// more, ready to be imported elsewhere. VSS_E_OBJECT_NOT_FOUND if this machine
+// did not create it, or it was deleted.
+func (h *Host) Document(ctx context.Context, id vss.ID) ([]byte, error) {
+	r, err := h.client.GetDocument(ctx, connect.NewRequest(&vssv1.SetRequest{SetId: id[:]}))
+	if err != nil {
+		return nil, h.fix("GetDocument", err)
+	}
+	return r.Msg.Document, nil
+}
+
 // Event is an entry of the service's event log.
 type Event struct {
 	ID      string     `json:"id"`

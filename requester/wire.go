@@ -40,5 +40,5 @@ func phasesOf(ps []*vssv1.Phase) []Phase {
 }
 
 func statusOf(p *vssv1.AsyncStatus) Status {
-	return Status{Code: vss.HResult(p.Result), Err: rpc.ErrorFromProto(p.Error), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline)}
+	return Status{Code: vss.HResult(p.Result), Err: rpc.ErrorFromProto(p.Error), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline), EndedBeforeCall: p.EndedBeforeCall}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -48,12 +49,29 @@ func Open(path string) (*Catalog, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fail(vss.E_ACCESSDENIED, "its folder cannot be made", "Run the daemon as root, or choose another --state-dir", err)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType})
+	db, err := open(path)
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fail(vss.VSS_E_OBJECT_ALREADY_EXISTS, "another daemon has it open", "Give each daemon a --state-dir of its own", err)
 	case err != nil:
-		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be opened", "Restore it from a backup, or move it away to start with an empty one", err)
+		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be opened or written", "Check the disk it is on; restore it from a backup, or move it away to start with an empty one", err)
+	}
+	return &Catalog{db: db}, nil
+}
+
+// open opens the file and makes the buckets. A file that was cut short or
+// damaged makes bbolt panic or touch a page that is not there; both are errors
+// here.
+func open(path string) (db *bbolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("the file is damaged: %v", r)
+		}
+	}()
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketIntents, bucketEvents} {
@@ -64,10 +82,9 @@ func Open(path string) (*Catalog, error) {
 		return nil
 	})
 	if err != nil {
-		db.Close()
-		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be written", "Check the disk it is on", err)
+		return nil, errors.Join(err, db.Close())
 	}
-	return &Catalog{db: db}, nil
+	return db, nil
 }
 
 // Close flushes queued events and closes the file. Nothing may be held any

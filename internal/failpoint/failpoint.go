@@ -152,7 +152,16 @@ func ArmFromEnv() error {
 }
 
 func parseAction(s string) (func(context.Context) error, error) {
-	verb, arg, _ := strings.Cut(strings.TrimSuffix(s, ")"), "(")
+	verb, arg, hasArg := strings.Cut(s, "(")
+	if hasArg {
+		var closed bool
+		if arg, closed = strings.CutSuffix(arg, ")"); !closed {
+			return nil, fmt.Errorf("failpoint: no closing parenthesis in %q", s)
+		}
+	}
+	if takes := verb == "sleep" || verb == "touch"; takes != hasArg {
+		return nil, fmt.Errorf("failpoint: %q has an argument where none belongs, or none where one does, or is no action", s)
+	}
 	switch verb {
 	case "kill":
 		return func(context.Context) error {

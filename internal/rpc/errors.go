@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"connectrpc.com/connect"
 
@@ -27,8 +28,12 @@ func ErrorToProto(err error) *vssv1.Error {
 		}
 		reason += e.Err.Error()
 	}
-	return &vssv1.Error{Code: uint32(e.Code), Op: e.Op, Object: e.Object, Reason: reason, Remedy: e.Remedy, EventId: e.EventID}
+	return &vssv1.Error{Code: uint32(e.Code), Op: text(e.Op), Object: text(e.Object), Reason: text(reason), Remedy: text(e.Remedy), EventId: text(e.EventID)}
 }
+
+// text makes a string fit for the wire: paths may be any bytes, protobuf's
+// strings may not, and an error must get through whatever it is about.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // ErrorFromProto converts back; nil stays nil.
 func ErrorFromProto(p *vssv1.Error) *vss.Error {
@@ -43,9 +48,19 @@ func toWire(err error) error {
 	if err == nil {
 		return nil
 	}
-	var ce *connect.Error
-	if errors.As(err, &ce) {
-		return err
+	if ce, ok := err.(*connect.Error); ok {
+		return ce
+	}
+	// Only what nobody classified may be left to Connect: a *vss.Error whose
+	// cause is an answer of some other peer is ours.
+	var ve *vss.Error
+	if !errors.As(err, &ve) {
+		switch {
+		case errors.Is(err, context.Canceled):
+			return connect.NewError(connect.CodeCanceled, err)
+		case errors.Is(err, context.DeadlineExceeded):
+			return connect.NewError(connect.CodeDeadlineExceeded, err)
+		}
 	}
 	code := connect.CodeUnknown
 	switch vss.CodeOf(err) {
@@ -60,7 +75,7 @@ func toWire(err error) error {
 	case vss.E_OUTOFMEMORY:
 		code = connect.CodeResourceExhausted
 	}
-	out := connect.NewError(code, err)
+	out := connect.NewError(code, errors.New(text(err.Error())))
 	if d, derr := connect.NewErrorDetail(ErrorToProto(err)); derr == nil {
 		out.AddDetail(d)
 	}
@@ -89,7 +104,10 @@ func fromWire(ctx context.Context, procedure string, err error) error {
 		}
 	}
 	if cause := context.Cause(ctx); cause != nil {
-		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Err: cause}
+		if !errors.Is(cause, ctx.Err()) {
+			cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
+		}
+		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Remedy: "Call again", Err: cause}
 	}
 	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: procedure, Reason: "the peer could not be reached or did not answer in kind",
 		Remedy: "Check that it runs and that the socket or address is right", Err: err}

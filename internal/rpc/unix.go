@@ -29,6 +29,11 @@ func Peer(ctx context.Context) (Credentials, bool) {
 	return c, ok
 }
 
+// MaxRequest is the largest request in bytes: a document with room to spare.
+// Whoever may connect could otherwise fill this process's memory before being
+// asked who they are.
+const MaxRequest = 20 << 20
+
 // NewUnixServer serves handler over HTTP/1 and unencrypted HTTP/2 (Connect's
 // streams need the latter) without read or write time-outs, since a session's
 // lease is one long response. Peer works in its handlers.
@@ -37,7 +42,7 @@ func NewUnixServer(handler http.Handler) *http.Server {
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           handler,
+		Handler:           http.MaxBytesHandler(handler, MaxRequest),
 		Protocols:         &p,
 		ReadHeaderTimeout: 10 * time.Second,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
@@ -62,13 +67,19 @@ func NewUnixServer(handler http.Handler) *http.Server {
 }
 
 // ListenUnix listens on a unix socket with the given mode, replacing a socket
-// nobody answers on. A socket that a live process serves is refused with
-// VSS_E_OBJECT_ALREADY_EXISTS.
+// nobody listens on. A socket that a live process serves, however busy it is,
+// is refused with VSS_E_OBJECT_ALREADY_EXISTS.
 func ListenUnix(path string, mode os.FileMode) (net.Listener, error) {
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
 		c.Close()
+	}
+	switch {
+	case err == nil, errors.Is(err, unix.EAGAIN), errors.Is(err, os.ErrDeadlineExceeded): // its backlog is full
 		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: "listen", Object: path,
-			Reason: "another process serves this socket", Remedy: "Stop it, or choose another socket"}
+			Reason: "another process serves this socket", Remedy: "Stop it, or choose another socket", Err: err}
+	case errors.Is(err, os.ErrPermission):
+		return nil, listenError(path, err)
 	}
 	if fi, err := os.Lstat(path); err == nil {
 		if fi.Mode()&os.ModeSocket == 0 {

@@ -50,19 +50,19 @@ func (v Server) OpenSession(ctx context.Context, req *connect.Request[vssv1.Open
 	return nil
 }
 
-// CloseSession releases an object at once.
+// CloseSession releases an object. It answers when auto-release copies are
+// gone, so that "closed" means "released".
 func (v Server) CloseSession(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.Empty], error) {
+	if err := authorize(ctx, "Release"); err != nil {
+		return nil, err
+	}
 	o, err := v.S.object("Release", req.Msg.Token)
 	if err != nil {
 		return nil, err
 	}
 	v.S.releaseObject(o)
-	// The client's Close returns when auto-release copies are gone, so that
-	// "closed" means "released".
-	done := make(chan struct{})
-	go func() { v.S.releases.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-o.gone:
 	case <-ctx.Done():
 	}
 	return empty, nil
@@ -80,8 +80,8 @@ func (v Server) InitializeForBackup(ctx context.Context, req *connect.Request[vs
 	if err := o.machine.Check(session.InitializeForBackup); err != nil {
 		return nil, err
 	}
-	doc := &document.Document{}
-	if len(req.Msg.Document) > 0 {
+	doc, loaded := &document.Document{}, len(req.Msg.Document) > 0
+	if loaded {
 		if doc, err = document.Read(req.Msg.Document); err != nil {
 			return nil, err
 		}
@@ -89,15 +89,12 @@ func (v Server) InitializeForBackup(ctx context.Context, req *connect.Request[vs
 			return nil, err
 		}
 	}
-	if _, err := o.machine.Enter(session.InitializeForBackup); err != nil {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.machine.Initialize(loaded); err != nil {
 		return nil, err
 	}
-	o.mu.Lock()
 	o.doc = doc
-	o.mu.Unlock()
-	if len(req.Msg.Document) > 0 {
-		o.machine.Move(session.BackupInit, session.BackupLoaded)
-	}
 	return empty, nil
 }
 
@@ -110,16 +107,19 @@ func (v Server) InitializeForRestore(ctx context.Context, req *connect.Request[v
 	if err != nil {
 		return nil, err
 	}
+	if err := o.machine.Check(session.InitializeForRestore); err != nil {
+		return nil, err
+	}
 	doc, err := document.Read(req.Msg.Document)
 	if err != nil {
 		return nil, err
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if _, err := o.machine.Enter(session.InitializeForRestore); err != nil {
 		return nil, err
 	}
-	o.mu.Lock()
 	o.doc = doc
-	o.mu.Unlock()
 	return empty, nil
 }
 
@@ -139,7 +139,9 @@ func (v Server) SetContext(ctx context.Context, req *connect.Request[vssv1.SetCo
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "SetContext", Reason: "the context was set before", Remedy: "Make a new object for another context"}
 	}
 	o.context, o.contextSet = c, true
-	o.doc.Context = c
+	if o.doc.Set == nil { // a loaded document stays the original
+		o.doc.Context = c
+	}
 	return empty, nil
 }
 
@@ -169,10 +171,13 @@ func (v Server) GatherWriterMetadata(ctx context.Context, req *connect.Request[v
 	if err != nil {
 		return nil, err
 	}
-	o.mu.Lock()
-	o.gathered = true
-	o.mu.Unlock()
-	return v.handle(v.S.start(o, step, "GatherWriterMetadata", finished, nil))
+	a, err := v.S.start(o, step, "GatherWriterMetadata", finished, nil)
+	if err == nil {
+		o.mu.Lock()
+		o.gathered = true
+		o.mu.Unlock()
+	}
+	return v.handle(a, err)
 }
 
 func finished(context.Context, *async.Operation) async.Outcome {
@@ -229,17 +234,18 @@ func (v Server) StartSnapshotSet(ctx context.Context, req *connect.Request[vssv1
 	if err != nil {
 		return nil, err
 	}
-	if _, err := o.machine.Enter(m); err != nil {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.released { // while the set was opened
+		err = closed(m)
+	} else {
+		_, err = o.machine.Enter(m)
+	}
+	if err != nil {
 		set.Abort(ctx)
 		return nil, err
 	}
-	o.mu.Lock()
-	released := o.released
 	o.set = set
-	o.mu.Unlock()
-	if released {
-		set.Abort(ctx)
-	}
 	return connect.NewResponse(&vssv1.IDResponse{Id: set.ID[:]}), nil
 }
 
@@ -251,6 +257,9 @@ func (v Server) AddToSnapshotSet(ctx context.Context, req *connect.Request[vssv1
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.released {
+		return nil, closed(session.AddToSnapshotSet)
+	}
 	id, err := o.set.Add(ctx, req.Msg.Volume, idOf(req.Msg.ProviderId))
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/host/block"
@@ -207,6 +208,39 @@ func (v Server) ShowSet(ctx context.Context, req *connect.Request[vssv1.SetReque
 		return nil, err
 	}
 	return connect.NewResponse(out), nil
+}
+
+// GetDocument writes the document of a set that was created here again, so
+// that a lost file is not a lost set. It holds the set, its ticket and the
+// context, which is what an import needs; components are not kept.
+func (v Server) GetDocument(ctx context.Context, req *connect.Request[vssv1.SetRequest]) (*connect.Response[vssv1.DocumentResponse], error) {
+	const op = "GetDocument"
+	if err := authorize(ctx, op); err != nil {
+		return nil, err
+	}
+	id := idOf(req.Msg.SetId)
+	var set catalog.Set
+	err := v.S.Catalog.View(func(t *catalog.Tx) (err error) {
+		var found bool
+		if set, found, err = t.Set(catalog.Created, id); err == nil && (!found || set.State != catalog.SetCreated || set.Description == nil) {
+			err = &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(), Reason: "this machine has created no such set, or not completely, or it was deleted",
+				Remedy: "See umbra list sets; ask on the machine that created it"}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := document.Marshal(&document.Document{Context: contextOf(set.Description.Attributes), Set: set.Description})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&vssv1.DocumentResponse{Document: b}), nil
+}
+
+// contextOf is the context a set with these attributes was created in.
+func contextOf(a vss.Attributes) vss.Context {
+	return vss.Context(a).Base() | vss.Context(a&vss.ATTR_TRANSPORTABLE)
 }
 
 func setProto(s catalog.Set) *vssv1.Set {

@@ -24,7 +24,7 @@ func (v Server) ImportSnapshots(ctx context.Context, req *connect.Request[vssv1.
 	var release func()
 	if !req.Msg.Queue {
 		if release, err = v.S.Importer.Acquire(ctx, false); err != nil {
-			o.machine.Move(session.Importing, session.BackupLoaded)
+			o.machine.Undo(step)
 			return nil, err
 		}
 	}

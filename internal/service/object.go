@@ -31,7 +31,10 @@ type object struct {
 	doc        *document.Document
 	set        *create.Set
 	running    *async.Operation // the operation under way, nil if none
+	operations []string         // IDs of all it started
 	released   bool
+
+	gone chan struct{} // closed when all that a release does is done
 }
 
 func newToken() string {
@@ -43,10 +46,13 @@ func newToken() string {
 func (s *Service) openObject(client string) (*object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stopping {
+		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "CreateVssBackupComponents", Reason: "the service is being stopped", Remedy: "Try again when it has started"}
+	}
 	if len(s.sessions) >= MaxSessions {
 		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: "too many sessions are open", Remedy: "Close sessions that are no longer used"}
 	}
-	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP}
+	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP, gone: make(chan struct{})}
 	s.sessions[o.token] = o
 	return o, nil
 }
@@ -57,63 +63,99 @@ func (s *Service) object(method session.Method, token string) (*object, error) {
 	defer s.mu.Unlock()
 	o := s.sessions[token]
 	if o == nil {
-		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: "the session is closed", Remedy: "Make a new object; the service may have been restarted"}
+		return nil, closed(method)
 	}
 	return o, nil
 }
 
+func closed(method session.Method) error {
+	return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: "the session is closed", Remedy: "Make a new object; the service may have been restarted"}
+}
+
 // releaseObject ends a session: idempotent, returns at once, the clean-up goes
-// on in the background.
+// on in the background; o.gone is closed when it is done.
 func (s *Service) releaseObject(o *object) {
 	s.mu.Lock()
 	_, open := s.sessions[o.token]
 	delete(s.sessions, o.token)
+	if open {
+		s.leaving[o] = true
+	}
 	s.mu.Unlock()
 	if !open {
 		return
 	}
-	s.releases.Go(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.base), time.Minute)
-		defer cancel()
+	go func() {
+		s.release(o)
 		o.mu.Lock()
-		o.released = true
-		set, op := o.set, o.running
-		state := o.machine.State()
+		operations := o.operations
 		o.mu.Unlock()
-		if op != nil {
-			if op.Op != "ImportSnapshots" {
-				// Nobody will fetch the document: a creation is given up.
-				_, _ = op.Cancel(ctx)
-			} else {
-				// An import is not stopped by its client's going; what it maps is
-				// released afterwards if it is auto-release.
-				select {
-				case <-op.Done():
-				case <-s.base.Done():
-					return
-				}
-			}
+		s.mu.Lock()
+		for _, id := range operations { // nobody is left who could ask
+			delete(s.operations, id)
 		}
-		if set != nil && state != session.Created && state != session.Complete {
-			set.Abort(ctx)
+		delete(s.leaving, o)
+		s.mu.Unlock()
+		close(o.gone)
+	}()
+}
+
+// releaseTime bounds each step of a release.
+const releaseTime = time.Minute
+
+func (s *Service) release(o *object) {
+	o.mu.Lock()
+	o.released = true
+	set, op := o.set, o.running
+	state := o.machine.State()
+	o.mu.Unlock()
+	life := context.WithoutCancel(s.base)
+	if op != nil {
+		if op.Op == string(session.ImportSnapshots) {
+			// An import is not stopped by its client's going, only with the
+			// service; what it maps is released afterwards if it is auto-release.
+			<-op.Done()
+		} else {
+			// Nobody will fetch the document: a creation is given up.
+			ctx, cancel := context.WithTimeout(life, releaseTime)
+			_, _ = op.Cancel(ctx)
+			cancel()
 		}
-		if err := s.Keeper.Release(ctx, o.id); err != nil {
-			s.Log.Error("release auto-release copies", "session", o.id, "err", err)
-		}
-	})
+	}
+	ctx, cancel := context.WithTimeout(life, releaseTime)
+	defer cancel()
+	if set != nil && state != session.Created && state != session.Complete {
+		set.Abort(ctx)
+	}
+	if err := s.Keeper.Release(ctx, o.id); err != nil {
+		s.Log.Error("release auto-release copies", "session", o.id, "err", err)
+	}
 }
 
 // start begins an asynchronous operation of the object: fn runs with the
-// service's life, and the session's state follows its end.
+// service's life, and the session's state follows its end. always runs when
+// the operation has ended, or could not begin.
 func (s *Service) start(o *object, step session.Step, op string, fn func(context.Context, *async.Operation) async.Outcome, always func()) (*async.Operation, error) {
-	s.mu.Lock()
-	if len(s.operations) >= MaxOperations {
-		s.mu.Unlock()
-		o.machine.Leave(step, false)
-		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: "too many asynchronous operations are not released", Remedy: "Release Async objects when they are done"}
+	refuse := func(err error) (*async.Operation, error) {
+		o.machine.Undo(step)
+		if always != nil {
+			always()
+		}
+		return nil, err
 	}
-	s.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.released {
+		return refuse(closed(session.Method(op)))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.operations) >= MaxOperations {
+		return refuse(&vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: "too many asynchronous operations are not released", Remedy: "Release Async objects when they are done"})
+	}
+	// o.mu is held until o.running is set: the operation's end waits for that.
 	a := async.Start(s.base, newToken(), op, fn, func(out async.Outcome) async.Outcome {
+		out = s.withEvent(o, op, out)
 		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
 		o.mu.Lock()
 		o.running = nil
@@ -121,16 +163,11 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 		if always != nil {
 			always()
 		}
-		return s.withEvent(o, op, out)
+		return out
 	})
-	o.mu.Lock()
-	if a.Status().Code == vss.VSS_S_ASYNC_PENDING {
-		o.running = a
-	}
-	o.mu.Unlock()
-	s.mu.Lock()
+	o.running = a
+	o.operations = append(o.operations, a.ID)
 	s.operations[a.ID] = a
-	s.mu.Unlock()
 	return a, nil
 }
 
@@ -139,6 +176,9 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 func (s *Service) withEvent(o *object, op string, out async.Outcome) async.Outcome {
 	if out.Code != vss.VSS_E_UNEXPECTED {
 		return out
+	}
+	if out.Err == nil {
+		out.Err = &vss.Error{Code: out.Code, Op: op, Reason: "it failed without saying why", Remedy: "See the service's log"}
 	}
 	e := *vss.AsError(op, out.Err)
 	if e.EventID == "" {

@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os/user"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -73,7 +75,8 @@ type Service struct {
 	mu         sync.Mutex
 	sessions   map[string]*object // by token
 	operations map[string]*async.Operation
-	releases   sync.WaitGroup
+	leaving    map[*object]bool // released, and not done with it yet
+	stopping   bool
 }
 
 // Start makes the service ready; base is its life.
@@ -81,6 +84,7 @@ func (s *Service) Start(base context.Context) {
 	s.base, s.started = base, time.Now()
 	s.sessions = map[string]*object{}
 	s.operations = map[string]*async.Operation{}
+	s.leaving = map[*object]bool{}
 	rpc.PanicHook = func(op string, value any, stack []byte) string {
 		s.Log.Error("panic", "op", op, "value", value, "stack", string(stack))
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.panic", Object: op, Message: string(stack)})
@@ -88,13 +92,25 @@ func (s *Service) Start(base context.Context) {
 	}
 }
 
-// Stop waits until released sessions are cleaned up, or ctx ends.
+// Stop releases every session and waits until that is done, or ctx ends. base
+// has ended when it is called, so that operations are ending, too.
 func (s *Service) Stop(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { s.releases.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
+	s.mu.Lock()
+	s.stopping = true
+	open := slices.Collect(maps.Values(s.sessions))
+	s.mu.Unlock()
+	for _, o := range open {
+		s.releaseObject(o)
+	}
+	s.mu.Lock()
+	leaving := slices.Collect(maps.Keys(s.leaving))
+	s.mu.Unlock()
+	for _, o := range leaving {
+		select {
+		case <-o.gone:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -96,19 +96,17 @@ func (o *Operation) Done() <-chan struct{} { return o.done }
 
 // Cancel asks the operation to stop and waits until it has, or ctx ends. It
 // returns S_OK if this call cancelled it, VSS_S_ASYNC_CANCELLED if it already
-// was, VSS_S_ASYNC_FINISHED if it had completed, or the code it had failed
-// with (requester.md 4.2).
+// was, VSS_S_ASYNC_FINISHED if it had completed, or the code it had ended with
+// and, for a failure, why (requester.md 4.2).
 func (o *Operation) Cancel(ctx context.Context) (vss.HResult, error) {
 	o.mu.Lock()
+	first := !o.cancelled
 	select {
 	case <-o.done:
-		out := o.outcome
-		o.mu.Unlock()
-		return out.Code, out.Err
+		first = false
 	default:
+		o.cancelled = true
 	}
-	first := !o.cancelled
-	o.cancelled = true
 	o.mu.Unlock()
 	o.cancel(ErrCancelled)
 	select {
@@ -117,8 +115,11 @@ func (o *Operation) Cancel(ctx context.Context) (vss.HResult, error) {
 		return vss.VSS_E_UNEXPECTED, ctx.Err()
 	}
 	out := o.Status()
-	if out.Code == vss.VSS_S_ASYNC_CANCELLED && first {
+	switch {
+	case out.Code == vss.VSS_S_ASYNC_CANCELLED && first:
 		return vss.S_OK, nil
+	case out.Code.Failed():
+		return out.Code, out.Err
 	}
 	return out.Code, nil
 }

@@ -9,6 +9,7 @@ package copies
 
 import (
 	"context"
+	"sync"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/failpoint"
@@ -46,6 +47,22 @@ type Keeper struct {
 	Catalog      *catalog.Catalog
 	BootID       string
 	DeviceObject func(vss.ID) string
+
+	once sync.Once
+	turn chan struct{}
+}
+
+// take waits for this Keeper's turn, or until ctx ends. Exposures and
+// deletions come one after the other: whether a LUN is shared, or a copy
+// exposed, must not change while one of them acts on it.
+func (k *Keeper) take(ctx context.Context) (release func(), err error) {
+	k.once.Do(func() { k.turn = make(chan struct{}, 1) })
+	select {
+	case k.turn <- struct{}{}:
+		return func() { <-k.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Get returns one copy; VSS_E_OBJECT_NOT_FOUND when it is not on this machine.

@@ -20,8 +20,9 @@ type Deleted struct {
 }
 
 // Delete deletes one copy or all copies of a set that are on this machine, in
-// sequence; it stops at the first failure. VSS_E_OBJECT_NOT_FOUND when the ID
-// names nothing here.
+// sequence; it stops at the first failure. A set that was created here to be
+// transported, and that nobody has imported, is deleted on its storage system.
+// VSS_E_OBJECT_NOT_FOUND when the ID names nothing here.
 func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.ObjectType) (Deleted, error) {
 	const op = "DeleteSnapshots"
 	var cs []catalog.Copy
@@ -38,7 +39,7 @@ func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.Object
 			return Deleted{}, err
 		}
 		if len(cs) == 0 {
-			return Deleted{}, notFound(op, id)
+			return k.deleteCreated(ctx, session, id)
 		}
 	default:
 		return Deleted{}, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: kind.String(), Reason: "only a copy or a set can be deleted",
@@ -68,7 +69,7 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 		return err
 	})
 	for _, c := range cs {
-		if derr := k.deleteCopy(ctx, session, c); derr != nil {
+		if derr := k.deleteCopy(ctx, session, c); derr != nil && vss.CodeOf(derr) != vss.VSS_E_OBJECT_NOT_FOUND {
 			err = errors.Join(err, derr)
 		}
 	}
@@ -77,10 +78,23 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 
 // deleteCopy deletes one copy. Every step may be repeated after a crash.
 func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy) error {
+	release, err := k.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	id := c.Prop.SnapshotID
+	// Read again: another deletion, or an exposure, may have come first.
+	if c, err = k.Get("DeleteSnapshots", id); err != nil {
+		return err
+	}
+	p, err := k.Providers.Get(c.Prop.ProviderID)
+	if err != nil {
+		return err
+	}
 	var intent catalog.Intent
 	var shared map[string]bool // LUNs other copies still use
-	err := k.Catalog.Update(ctx, func(t *catalog.Tx) (err error) {
+	err = k.Catalog.Update(ctx, func(t *catalog.Tx) (err error) {
 		if shared, err = sharedLUNs(t, c); err != nil {
 			return err
 		}
@@ -99,21 +113,20 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 				Message: "the copy could not be deleted and stays", Failure: catalog.FailureOf(err)}); err2 != nil {
 				return err2
 			}
+			if err2 := t.PutCopy(c); err2 != nil { // without the mounts that are gone
+				return err2
+			}
 			return t.CloseIntent(intent.ID)
 		})
 		return err
 	}
 	if c.BootID == k.BootID {
-		if err := k.detach(ctx, c, shared); err != nil {
+		if err := k.detach(ctx, &c, shared); err != nil {
 			return failed(err)
 		}
 	}
 	if err := fpDeleteAfterDetach.Hit(ctx); err != nil {
 		return err
-	}
-	p, err := k.Providers.Get(c.Prop.ProviderID)
-	if err != nil {
-		return failed(err)
 	}
 	for _, a := range c.Attachments {
 		if shared[a.LUN.Name()] {
@@ -162,17 +175,21 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 	})
 }
 
-// detach removes the copy's mounts and devices from this machine.
-func (k *Keeper) detach(ctx context.Context, c catalog.Copy, shared map[string]bool) error {
+// detach removes the copy's mounts and devices from this machine. c is kept to
+// what is still there.
+func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]bool) error {
 	if c.Prop.ExposedName != "" {
-		if err := k.unmount(ctx, c, c.Prop.ExposedName); err != nil {
+		if err := k.unmount(ctx, *c, c.Prop.ExposedName); err != nil {
 			return err
 		}
+		c.Prop.ExposedName, c.Prop.ExposedPath = "", ""
+		c.Prop.Attributes = c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY | vss.ATTR_NOT_SURFACED
 	}
 	target := k.DeviceObject(c.Prop.SnapshotID)
-	if err := k.unmount(ctx, c, target); err != nil {
+	if err := k.unmount(ctx, *c, target); err != nil {
 		return err
 	}
+	c.Prop.DeviceObject = ""
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "DeleteSnapshots", Object: target, Reason: "the device object's folder cannot be removed", Remedy: "See what is in it", Err: err}
 	}

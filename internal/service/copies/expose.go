@@ -20,6 +20,11 @@ import (
 // exposed already.
 func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) (string, error) {
 	const op = "ExposeSnapshot"
+	release, err := k.take(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	c, err := k.Get(op, id)
 	if err != nil {
 		return "", err
@@ -38,7 +43,12 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 	case !filepath.IsAbs(folder):
 		return bad(vss.E_INVALIDARG, folder, "not an absolute path", "Name an existing empty folder by its full path", nil)
 	}
-	folder = filepath.Clean(folder)
+	// Links are followed once, here: what is recorded is where the mount is.
+	real, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return bad(vss.E_INVALIDARG, folder, "the folder cannot be found", "Name an existing empty folder", err)
+	}
+	folder = real
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return bad(vss.E_INVALIDARG, folder, "the folder cannot be read", "Name an existing empty folder", err)
@@ -80,7 +90,10 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 		// Not recorded means not exposed: take it back.
 		uerr = errors.Join(uerr, k.Host.Unmount(context.WithoutCancel(ctx), folder, importing.DeviceOf(c.Attachments[0])))
 	}
-	return folder, errors.Join(merr, uerr)
+	if err := errors.Join(merr, uerr); err != nil {
+		return "", err
+	}
+	return folder, nil
 }
 
 // Unexpose takes the mount away; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
@@ -88,6 +101,11 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 // the mount.
 func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	const op = "UnexposeSnapshot"
+	release, err := k.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	c, err := k.Get(op, id)
 	if err != nil {
 		return err
@@ -101,7 +119,7 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	if err := fpUnexposeAfterUmnt.Hit(ctx); err != nil {
 		return err
 	}
-	return k.Catalog.Update(ctx, func(t *catalog.Tx) error {
+	return k.Catalog.Update(context.WithoutCancel(ctx), func(t *catalog.Tx) error {
 		c, found, err := t.Copy(id)
 		if err != nil || !found {
 			return err
@@ -112,8 +130,8 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	})
 }
 
-// unmount unmounts the copy's filesystem from target; nothing mounted there is
-// success.
+// unmount unmounts the copy's filesystem from target; that it is not mounted
+// there is success.
 func (k *Keeper) unmount(ctx context.Context, c catalog.Copy, target string) error {
 	err := k.Host.Unmount(ctx, target, importing.DeviceOf(c.Attachments[0]))
 	if vss.CodeOf(err) == vss.VSS_E_OBJECT_NOT_FOUND {

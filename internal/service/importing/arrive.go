@@ -24,10 +24,25 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		devices []block.Device
 		err     error
 	}
-	scanned := make(chan scan, 1)
+	// The initiators stop looking when the import stops waiting: a disk that
+	// came later would be nobody's.
+	ctx, cancel := context.WithCancel(ctx)
+	scanned, looking := make(chan scan, 1), make(chan struct{})
 	go func() {
-		ds, err := r.im.Host.Rescan(ctx, r.located)
-		scanned <- scan{ds, err}
+		defer close(looking)
+		var s scan
+		s.err = registry.Guard("rescan", func() (err error) {
+			s.devices, err = r.im.Host.Rescan(ctx, r.located)
+			return err
+		})
+		scanned <- s
+	}()
+	defer func() {
+		cancel()
+		select {
+		case <-looking:
+		case <-time.After(rescanStop):
+		}
 	}()
 	deadline := time.NewTimer(r.im.ArrivalTimeout)
 	defer deadline.Stop()
@@ -39,14 +54,14 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		}
 		return err
 	}
-	for len(r.found) < len(r.located) {
+	for r.missing() > 0 {
 		select {
 		case s := <-scanned:
 			scanned = nil
 			for _, d := range s.devices {
 				r.recognise(ctx, d)
 			}
-			if len(r.found) < len(r.located) {
+			if r.missing() > 0 {
 				if err := enumerate(); err != nil {
 					return err
 				}
@@ -76,9 +91,25 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		r.pr.Report("arrive", "", len(r.found), len(r.located))
+		r.pr.Report("arrive", "", len(r.located)-r.missing(), len(r.located))
 	}
 	return nil
+}
+
+// rescanStop is how long a rescan may take to notice that it is not needed any
+// more.
+const rescanStop = 5 * time.Second
+
+// missing counts the located LUNs that nothing is known of. LUNs that were not
+// located, because their provider refused, are not waited for.
+func (r *run) missing() int {
+	n := 0
+	for _, l := range r.located {
+		if _, ok := r.found[key(l)]; !ok {
+			n++
+		}
+	}
+	return n
 }
 
 // recognise asks the providers whether the disk is one of the LUNs, and
@@ -88,6 +119,9 @@ func (r *run) recognise(ctx context.Context, d block.Device) {
 		return
 	}
 	for _, p := range r.parts {
+		if r.vetoes[p.provider.Properties().ProviderID] != nil {
+			continue
+		}
 		info := d.LUN
 		mine, err := p.provider.FillInLUNInfo(ctx, d.Path, &info)
 		if registry.Checked(ctx, p.provider, "FillInLUNInfo", err) != nil || !mine {

@@ -32,8 +32,8 @@ type Cleaned struct {
 // Cleanup removes what a failed, cancelled or broken-off import of the set
 // left on this machine. Imported copies are not touched (DeleteSnapshots is
 // for them). It is idempotent and can be repeated after an error; what is not
-// clean yet stays listed. VSS_E_OBJECT_NOT_FOUND when nothing of the set is
-// listed, VSS_E_BAD_STATE while its import runs.
+// clean yet stays listed. VSS_E_OBJECT_NOT_FOUND when no import of the set is
+// on record here, VSS_E_BAD_STATE while an import runs.
 func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode CleanupMode) ([]Cleaned, error) {
 	release, err := im.Acquire(ctx, false)
 	if err != nil {
@@ -72,12 +72,11 @@ func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode Clean
 	if err := fpInCleanup.Hit(ctx); err != nil {
 		return nil, err
 	}
-	devices, err := im.Host.Enumerate(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var done []Cleaned
-	var failed error
+	devices, failed := im.Host.Enumerate(ctx)
+	if failed != nil {
+		luns = nil // it is not known what is attached
+	}
 	for _, l := range luns {
 		c, err := im.cleanLUN(ctx, l, devices, mode)
 		if err != nil {
@@ -93,7 +92,7 @@ func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode Clean
 	if failed == nil && !mapped && !rec.ImportID.IsNull() && rec.Description != nil {
 		failed = im.releaseBinding(ctx, rec)
 	}
-	err = im.Catalog.Update(ctx, func(t *catalog.Tx) error {
+	err = im.Catalog.Update(context.WithoutCancel(ctx), func(t *catalog.Tx) error {
 		for _, c := range done {
 			if err := t.DeleteLUN(c.LUN.Name); err != nil {
 				return err

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -44,7 +46,10 @@ func (im *Importer) MountCopies(ctx context.Context, set vss.ID) error {
 	g.SetLimit(16)
 	for i, c := range cs {
 		g.Go(func() error {
-			paths[i], errs[i] = im.mountCopy(ctx, c)
+			errs[i] = registry.Guard("mount device object", func() (err error) {
+				paths[i], err = im.mountCopy(ctx, c)
+				return err
+			})
 			return nil
 		})
 	}
@@ -82,6 +87,9 @@ func (im *Importer) mountCopy(ctx context.Context, c catalog.Copy) (string, erro
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		return "", &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "mount device object", Object: target, Reason: "its folder cannot be made", Remedy: "Check the daemon's --run-dir", Err: err}
 	}
+	if MountedAt(target, c.Attachments[0]) {
+		return target, nil // the service was restarted
+	}
 	if err := im.Host.MountClone(ctx, CloneMountOf(c, target)); err != nil {
 		if rerr := os.Remove(target); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			return "", errors.Join(err, rerr)
@@ -89,4 +97,21 @@ func (im *Importer) mountCopy(ctx context.Context, c catalog.Copy) (string, erro
 		return "", err
 	}
 	return target, nil
+}
+
+// MountedAt reports whether the copy's device is mounted at target already, so
+// that it is not mounted there again on top.
+func MountedAt(target string, a catalog.Attachment) bool {
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(target))
+	if err != nil {
+		return false
+	}
+	for _, m := range mounts {
+		// btrfs has device numbers of its own making; its source says which
+		// device it is.
+		if (m.Major == int(a.Major) && m.Minor == int(a.Minor)) || (m.FSType == "btrfs" && m.Source == a.Device) {
+			return true
+		}
+	}
+	return false
 }

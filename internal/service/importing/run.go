@@ -10,6 +10,7 @@ import (
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/internal/service/timeline"
@@ -60,14 +61,26 @@ type run struct {
 	pr      *timeline.Progress
 	begun   time.Time
 
-	intent  uint64
-	located []lun.Info       // what may be unmasked now
-	found   map[string]found // by key
-	vetoes  map[vss.ID]error // by provider
+	intent   uint64
+	recorded bool             // the outcome is on disk
+	located  []lun.Info       // what may be unmasked now
+	found    map[string]found // by key
+	vetoes   map[vss.ID]error // by provider
 }
 
-func (r *run) do(ctx context.Context) async.Outcome {
+func (r *run) do(ctx context.Context) (out async.Outcome) {
 	im := r.im
+	defer func() {
+		// Whatever happens, LUNs that may be unmasked are listed.
+		if v := recover(); v != nil {
+			err := rpc.Panicked("ImportSnapshots", v)
+			if r.recorded {
+				out = async.Outcome{Code: vss.CodeOf(err), Err: err}
+				return
+			}
+			out = r.end(ctx, nil, err)
+		}
+	}()
 	var all []lun.Info
 	for _, p := range r.parts {
 		all = append(all, p.luns...)
@@ -144,6 +157,13 @@ func (r *run) recordIntent(ctx context.Context) error {
 			return err
 		}
 		r.intent = in.ID
+		// An earlier attempt may have bound the set to its import ID, and may not
+		// have been able to release it. It is this machine's import all the same.
+		if old, found, err := t.Set(catalog.Imported, r.set.ID); err != nil {
+			return err
+		} else if found && !old.ImportID.IsNull() {
+			r.id = old.ImportID
+		}
 		for _, s := range r.set.Snapshots {
 			for _, m := range s.LUNs {
 				l := catalog.LUN{Name: key(m.Target), Info: m.Target, SetID: r.set.ID, SnapshotID: s.ID, ProviderID: s.ProviderID, State: catalog.LUNUnmasking}
@@ -170,17 +190,20 @@ func (r *run) locate(ctx context.Context) error {
 	var g errgroup.Group
 	for i, p := range r.parts {
 		g.Go(func() error {
-			if b, ok := p.provider.(provider.ImportBinder); ok {
-				err := b.BeginImport(ctx, r.im.request(r.set, p, r.id))
-				if errs[i] = registry.Checked(ctx, p.provider, "BeginImport", err); errs[i] != nil {
-					return nil
+			errs[i] = registry.Guard("LocateLUNs", func() error {
+				if b, ok := p.provider.(provider.ImportBinder); ok {
+					err := b.BeginImport(ctx, r.im.request(r.set, p, r.id))
+					if err := registry.Checked(ctx, p.provider, "BeginImport", err); err != nil {
+						return err
+					}
 				}
-			}
-			unmasked[i] = true
-			errs[i] = registry.Checked(ctx, p.provider, "LocateLUNs", p.provider.LocateLUNs(ctx, p.luns))
-			if errors.Is(errs[i], vss.VSS_E_BAD_STATE) {
-				unmasked[i] = false // the contract: nothing was unmasked
-			}
+				unmasked[i] = true
+				err := registry.Checked(ctx, p.provider, "LocateLUNs", p.provider.LocateLUNs(ctx, p.luns))
+				if errors.Is(err, vss.VSS_E_BAD_STATE) {
+					unmasked[i] = false // the contract: nothing was unmasked
+				}
+				return err
+			})
 			return nil
 		})
 	}
@@ -224,10 +247,14 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 	switch {
 	case err != nil:
 		state, out.Code, out.Err = catalog.SetImportFailed, vss.CodeOf(err), err
-		if errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), async.ErrCancelled) {
-			out.Err = &vss.Error{Code: vss.E_ABORT, Op: "ImportSnapshots", Object: r.set.ID.String(), Reason: "cancelled by the requester",
-				Remedy: "See umbra list luns --orphaned, and clean up with umbra cleanup " + r.set.ID.String()}
+		remedy := "See umbra list luns --orphaned, and clean up with umbra cleanup " + r.set.ID.String()
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, async.ErrCancelled): // whatever it made fail
 			out.Code = vss.E_ABORT
+			out.Err = &vss.Error{Code: out.Code, Op: "ImportSnapshots", Object: r.set.ID.String(), Reason: "cancelled by the requester", Remedy: remedy, Err: err}
+		case cause != nil:
+			out.Code = vss.VSS_E_UNEXPECTED
+			out.Err = &vss.Error{Code: out.Code, Op: "ImportSnapshots", Object: r.set.ID.String(), Reason: "the service was stopped", Remedy: remedy, Err: err}
 		}
 	case mapped == 0:
 		state, out.Code = catalog.SetImportFailed, vss.VSS_E_NO_SNAPSHOTS_IMPORTED
@@ -243,6 +270,7 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		out.Code = vss.VSS_S_ASYNC_FINISHED
 	}
 
+	r.unhide(rctx)
 	stop := r.tl.Start("record", "")
 	rerr := im.Catalog.Update(rctx, func(t *catalog.Tx) error {
 		if out.Code != vss.VSS_S_ASYNC_FINISHED {
@@ -277,7 +305,9 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 	if rerr != nil {
 		return async.Outcome{Code: vss.CodeOf(rerr), Err: vss.AsError("ImportSnapshots: record the outcome", rerr), Copies: statuses}
 	}
-	if err := fpAfterRecord.Hit(ctx); err != nil {
+	// From here on a cancellation has lost: the outcome is on disk.
+	r.recorded = true
+	if err := fpAfterRecord.Hit(rctx); err != nil {
 		return async.Outcome{Code: vss.VSS_E_UNEXPECTED, Err: err, Copies: statuses}
 	}
 	if mapped > 0 {
@@ -285,7 +315,7 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		stop = r.tl.Start("mount", "")
 		_ = im.MountCopies(rctx, r.set.ID)
 		stop()
-		_ = fpAfterMount.Hit(ctx)
+		_ = fpAfterMount.Hit(rctx)
 	}
 	_ = im.Catalog.Update(rctx, func(t *catalog.Tx) error {
 		rec, found, err := t.Set(catalog.Imported, r.set.ID)
@@ -299,13 +329,40 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 	return out
 }
 
-// recordLUNs marks what became of each LUN: imported, orphaned where it may be
-// unmasked, forgotten where it certainly is not.
-func (r *run) recordLUNs(t *catalog.Tx, statuses []catalog.CopyStatus, why error) error {
+// unhide lets udev see the LUNs again that certainly were not unmasked. It
+// comes before the record: a rule that is left over would be nobody's, while
+// LUNs that a crash leaves on record can be cleaned up.
+func (r *run) unhide(ctx context.Context) {
+	located := r.locatedKeys()
+	var masked []lun.Info
+	for _, p := range r.parts {
+		for _, l := range p.luns {
+			if !located[key(l)] {
+				masked = append(masked, l)
+			}
+		}
+	}
+	if len(masked) == 0 {
+		return
+	}
+	if err := r.im.Host.Unhide(ctx, masked); err != nil {
+		_, _ = r.im.Catalog.Log(ctx, catalog.Event{Level: "warning", Name: "import.rules-left", Session: r.session, SetID: r.set.ID,
+			Message: "rules that hide LUNs which are not here could not be removed", Failure: catalog.FailureOf(err)})
+	}
+}
+
+func (r *run) locatedKeys() map[string]bool {
 	located := map[string]bool{}
 	for _, l := range r.located {
 		located[key(l)] = true
 	}
+	return located
+}
+
+// recordLUNs marks what became of each LUN: imported, orphaned where it may be
+// unmasked, forgotten where it certainly is not.
+func (r *run) recordLUNs(t *catalog.Tx, statuses []catalog.CopyStatus, why error) error {
+	located := r.locatedKeys()
 	imported := map[vss.ID]bool{}
 	reason := map[vss.ID]string{}
 	for _, s := range statuses {

@@ -36,7 +36,7 @@ func (im *Importer) verifyTicket(set *document.SnapshotSet, t document.Ticket) e
 func (im *Importer) admissible(d *document.Document) ([]part, error) {
 	const op = "ImportSnapshots: validate"
 	set := d.Set
-	if set == nil || !set.Attributes.Has(vss.ATTR_TRANSPORTABLE) || !set.Attributes.Has(vss.ATTR_HARDWARE_ASSISTED) {
+	if set == nil || !set.Transportable() || !set.Attributes.Has(vss.ATTR_HARDWARE_ASSISTED) {
 		e := &vss.Error{Code: vss.VSS_E_NONTRANSPORTABLE_BCD, Op: op, Reason: "the document describes no transportable hardware shadow copy set",
 			Remedy: "Create the set with --transportable and save its document after creation"}
 		if set != nil {
@@ -48,7 +48,12 @@ func (im *Importer) admissible(d *document.Document) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parts, im.once(set.ID)
+	for _, t := range set.Tickets {
+		if err := im.verifyTicket(set, t); err != nil {
+			return nil, err
+		}
+	}
+	return parts, im.once(set)
 }
 
 // parts groups the set's LUNs by provider.
@@ -63,15 +68,7 @@ func (im *Importer) parts(set *document.SnapshotSet) ([]part, error) {
 			if err != nil {
 				return nil, err
 			}
-			pt := part{provider: p}
-			for _, t := range set.Tickets {
-				if t.ProviderID == s.ProviderID {
-					if err := im.verifyTicket(set, t); err != nil {
-						return nil, err
-					}
-					pt.ticket = t.Data
-				}
-			}
+			pt := part{provider: p, ticket: set.Ticket(s.ProviderID)}
 			i = len(parts)
 			index[s.ProviderID] = i
 			parts = append(parts, pt)
@@ -87,8 +84,12 @@ func (im *Importer) parts(set *document.SnapshotSet) ([]part, error) {
 }
 
 // once refuses a set this machine has imported before (requester.md 3.2 P5).
-func (im *Importer) once(set vss.ID) error {
+func (im *Importer) once(d *document.SnapshotSet) error {
+	set := d.ID
 	return im.Catalog.View(func(t *catalog.Tx) error {
+		if err := othersLUN(t, d); err != nil {
+			return err
+		}
 		rec, found, err := t.Set(catalog.Imported, set)
 		if err != nil || !found {
 			return err
@@ -119,6 +120,24 @@ func (im *Importer) once(set vss.ID) error {
 		}
 		return e
 	})
+}
+
+// othersLUN refuses a document that claims a LUN which this machine knows as
+// another set's: its record, and the duty to clean it up, stay that set's.
+func othersLUN(t *catalog.Tx, d *document.SnapshotSet) error {
+	for _, s := range d.Snapshots {
+		for _, m := range s.LUNs {
+			l, found, err := t.LUN(key(m.Target))
+			if err != nil {
+				return err
+			}
+			if found && l.SetID != d.ID {
+				return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "ImportSnapshots", Object: l.Name,
+					Reason: "the LUN is here already, as set " + l.SetID.String() + "'s", Remedy: "Delete that set's copies, or clean up with umbra cleanup " + l.SetID.String()}
+			}
+		}
+	}
+	return nil
 }
 
 // CheckItem is one verification of Check.
@@ -162,7 +181,9 @@ func (im *Importer) Check(ctx context.Context, d *document.Document) []CheckItem
 		}
 		for i, l := range p.luns {
 			if i >= len(desc) {
-				break
+				add("LUN", l.Name(), "", &vss.Error{Code: vss.VSS_E_UNEXPECTED_PROVIDER_ERROR, Op: "CheckImport", Object: l.Name(),
+					Reason: "provider " + name + " said nothing of it", Remedy: "Report it to the provider's maker"})
+				continue
 			}
 			add("LUN", l.Name(), fmt.Sprintf("%d bytes, generation %d", desc[i].Size, desc[i].Generation), checkDescription(d.Set, l, desc[i]))
 		}

@@ -26,7 +26,7 @@ func (r *run) verify(ctx context.Context) []catalog.CopyStatus {
 			if len(s.LUNs) > 0 {
 				st.LUN = key(s.LUNs[0].Target)
 			}
-			if err := r.verifyCopy(ctx, s, described); err != nil {
+			if err := registry.Guard("ImportSnapshots: verify", func() error { return r.verifyCopy(ctx, s, described) }); err != nil {
 				st.Code, st.Failure = vss.CodeOf(err), catalog.FailureOf(err)
 			}
 			out[i] = st

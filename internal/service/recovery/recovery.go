@@ -180,23 +180,25 @@ func (r *Recovery) keepCleanup(ctx context.Context, in catalog.Intent) error {
 	})
 }
 
-// finishDelete deletes again what was being deleted.
+// finishDelete deletes again what was being deleted. The intent is closed only
+// when that is done, or there is nothing left to delete.
 func (r *Recovery) finishDelete(ctx context.Context, in catalog.Intent) error {
-	id, err := vss.ParseID(in.Object)
-	if err != nil {
-		return err
+	id, kind := in.SetID, vss.OBJECT_SNAPSHOT_SET
+	if in.Role != catalog.Created {
+		var err error
+		if id, err = vss.ParseID(in.Object); err != nil {
+			return err
+		}
+		kind = vss.OBJECT_SNAPSHOT
 	}
-	if err := r.closeIntent(ctx, in); err != nil {
+	_, err := r.Keeper.Delete(ctx, in.Session, id, kind) // opens an intent of its own
+	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 		return err
-	}
-	_, err = r.Keeper.Delete(ctx, in.Session, id, vss.OBJECT_SNAPSHOT) // opens an intent of its own
-	if vss.CodeOf(err) == vss.VSS_E_OBJECT_NOT_FOUND {
-		return nil
 	}
 	if err == nil {
 		r.event(ctx, catalog.Event{Level: "warning", Name: "recovery.delete-finished", SetID: in.SetID, Object: in.Object, Message: "a deletion that was broken off was finished"})
 	}
-	return err
+	return r.closeIntent(ctx, in)
 }
 
 // undoExpose takes back a mount that was not recorded.
@@ -227,18 +229,27 @@ func (r *Recovery) copies(ctx context.Context) {
 		r.Log.Error("read copies", "err", err)
 		return
 	}
-	sets := map[vss.ID]bool{}
+	var stay []catalog.Copy
 	for _, c := range all {
-		id := c.Prop.SnapshotID
-		if c.AutoRelease {
-			if _, err := r.Keeper.Delete(ctx, c.Session, id, vss.OBJECT_SNAPSHOT); err != nil {
-				continue // Delete wrote the event
-			}
-			r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: id.String(), Message: "an auto-release copy whose requester is gone was deleted"})
+		if !c.AutoRelease {
+			stay = append(stay, c)
 			continue
 		}
-		if err := r.reattach(ctx, &c); err != nil {
-			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: id.String(),
+		if _, err := r.Keeper.Delete(ctx, c.Session, c.Prop.SnapshotID, vss.OBJECT_SNAPSHOT); err != nil {
+			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.not-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
+				Message: "an auto-release copy whose requester is gone could not be deleted", Failure: catalog.FailureOf(err)})
+			continue
+		}
+		r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(), Message: "an auto-release copy whose requester is gone was deleted"})
+	}
+	if len(stay) == 0 {
+		return
+	}
+	ds, rerr := r.rescan(ctx, stay)
+	sets := map[vss.ID]bool{}
+	for _, c := range stay {
+		if err := r.reattach(ctx, &c, ds, rerr); err != nil {
+			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
 				Message: "an imported copy is not attached", Failure: catalog.FailureOf(err)})
 			continue
 		}
@@ -251,23 +262,35 @@ func (r *Recovery) copies(ctx context.Context) {
 	}
 }
 
-// reattach finds the copy's LUNs again after a restart (they are still there)
-// or a reboot (the initiator brings them back, hidden and read-only), and
-// restores the exposure.
-func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy) error {
+// rescanTime bounds the search for the LUNs of all copies together: the
+// service does not answer before.
+const rescanTime = 30 * time.Second
+
+// rescan finds the copies' LUNs again after a restart (they are still there)
+// or a reboot (the initiators bring them back, hidden and read-only). What was
+// found is returned beside the error.
+func (r *Recovery) rescan(ctx context.Context, cs []catalog.Copy) ([]block.Device, error) {
 	var luns []lun.Info
-	for _, a := range c.Attachments {
-		luns = append(luns, a.LUN)
+	seen := map[string]bool{}
+	for _, c := range cs {
+		for _, a := range c.Attachments {
+			if n := a.LUN.Name(); !seen[n] {
+				seen[n] = true
+				luns = append(luns, a.LUN)
+			}
+		}
 	}
-	rctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, rescanTime)
 	defer cancel()
-	if err := r.Host.Hide(rctx, luns); err != nil {
-		return err
+	if err := r.Host.Hide(ctx, luns); err != nil {
+		return nil, err
 	}
-	ds, err := r.Host.Rescan(rctx, luns)
-	if err != nil {
-		return err
-	}
+	return r.Host.Rescan(ctx, luns)
+}
+
+// reattach records where the copy's LUNs are now and restores the exposure.
+// why is what kept LUNs from being found.
+func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Device, why error) error {
 	for i, a := range c.Attachments {
 		ok := false
 		for _, d := range ds {
@@ -277,13 +300,13 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy) error {
 			}
 		}
 		if !ok {
-			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it, then restart the daemon"}
+			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it, then restart the daemon", Err: why}
 		}
 	}
 	c.BootID = r.BootID
 	c.Prop.BlockDevice = c.Attachments[0].Device
-	if c.Prop.ExposedName != "" {
-		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_ALREADY_EXISTS {
+	if c.Prop.ExposedName != "" && !importing.MountedAt(c.Prop.ExposedName, c.Attachments[0]) {
+		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.exposure-lost", Object: c.Prop.ExposedName, Message: "an exposure could not be restored", Failure: catalog.FailureOf(err)})
 			c.Prop.ExposedName, c.Prop.Attributes = "", c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY|vss.ATTR_NOT_SURFACED
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -43,17 +44,30 @@ func (r *Registry) Get(id vss.ID) (provider.Hardware, error) {
 		Reason: "no provider with this ID is registered on this machine", Remedy: "Install and register the provider, see umbra list providers"}
 }
 
+// Guard calls a provider's method and turns its panic into VSS_E_UNEXPECTED.
+// Whoever calls providers in goroutines of their own needs it: nothing else
+// stands between such a panic and the end of the service.
+func Guard(method string, call func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = rpc.Panicked(method, r)
+		}
+	}()
+	return call()
+}
+
 // Checked translates what a provider's method returned. nil stays nil, and a
 // context that ended stays what it is.
 func Checked(ctx context.Context, p provider.Provider, method string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+	var ve *vss.Error
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, context.Cause(ctx)) || (errors.As(err, &ve) && ve.Code == vss.E_ABORT)) {
 		return err
 	}
-	var ve *vss.Error
-	if errors.As(err, &ve) && (provider.Allowed(ve.Code) || ve.Code == vss.VSS_E_PROVIDER_NOT_REGISTERED ||
+	if errors.As(err, &ve) && (ve.Code.Failed() && provider.Allowed(ve.Code) || ve.Code == vss.VSS_E_PROVIDER_NOT_REGISTERED ||
 		ve.Code == vss.VSS_E_VOLUME_IN_USE || ve.Code == vss.VSS_E_INVALID_XML_DOCUMENT) {
 		return err
 	}

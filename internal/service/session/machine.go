@@ -32,8 +32,35 @@ func (m *Machine) Enter(method Method) (Step, error) {
 	if !ok {
 		return Step{}, badState(method, m.state)
 	}
+	st.from = m.state
 	m.state = st.To
 	return st, nil
+}
+
+// Initialize is Enter(InitializeForBackup), which leads to BackupLoaded when a
+// document was loaded: the one place where an argument decides.
+func (m *Machine) Initialize(loaded bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, ok := Table[m.state][InitializeForBackup]
+	if !ok {
+		return badState(InitializeForBackup, m.state)
+	}
+	m.state = st.To
+	if loaded {
+		m.state = BackupLoaded
+	}
+	return nil
+}
+
+// Undo takes a call back that was entered with step and failed before it
+// began: the state is what it was.
+func (m *Machine) Undo(step Step) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state == step.To {
+		m.state = step.from
+	}
 }
 
 // Check is Enter without moving.
@@ -63,25 +90,12 @@ func (m *Machine) Leave(step Step, ok bool) {
 	}
 }
 
-// Move sets the state from one to another; false if it was not from. It is
-// for the two places where an argument decides: InitializeForBackup with a
-// document, and a call that failed before it began.
-func (m *Machine) Move(from, to State) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.state != from {
-		return false
-	}
-	m.state = to
-	return true
-}
-
 func badState(method Method, s State) error {
 	reason := fmt.Sprintf("it cannot be called in state %s", s)
 	switch s {
 	case New:
 		reason = "the object is not initialised"
-	case RestoreInit:
+	case RestoreInit, RestoreGathering, RestoreMeta:
 		reason = "the object is initialised for a restore"
 	}
 	return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: reason, Remedy: remedy(method)}

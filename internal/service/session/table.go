@@ -23,6 +23,9 @@ const (
 	Imported     State = "IMPORTED"
 	ImportFailed State = "IMPORT_FAILED"
 	RestoreInit  State = "R_INIT"
+
+	RestoreGathering State = "R_GATHERING"
+	RestoreMeta      State = "R_META"
 )
 
 // Method is a method of IVssBackupComponents, by its name there, or one of
@@ -59,6 +62,8 @@ const (
 // entered when an asynchronous operation ends, "" meaning To stays.
 type Step struct {
 	To, OK, Fail State
+
+	from State // where Enter came from
 }
 
 // stay is the step of a call that moves nothing.
@@ -80,7 +85,7 @@ func buildTable() map[State]map[Method]Step {
 		t[s][m] = st
 	}
 
-	add(New, InitializeForBackup, Step{To: BackupInit}) // BackupLoaded with a document: see Machine.Enter
+	add(New, InitializeForBackup, Step{To: BackupInit}) // BackupLoaded with a document: see Machine.Initialize
 	add(New, InitializeForRestore, Step{To: RestoreInit})
 
 	for _, s := range []State{BackupInit, BackupLoaded} {
@@ -89,7 +94,10 @@ func buildTable() map[State]map[Method]Step {
 	for _, s := range []State{BackupInit, BackupLoaded, Meta, SetOpen} {
 		add(s, SetBackupState, stay(s)) // before PrepareForBackup
 	}
-	add(RestoreInit, SetBackupState, stay(RestoreInit)) // the parameter text speaks of "backup or restore"
+	for _, s := range []State{RestoreInit, RestoreMeta} {
+		add(s, SetBackupState, stay(s)) // the parameter text speaks of "backup or restore"
+	}
+	add(RestoreInit, GatherWriterMetadata, Step{To: RestoreGathering, OK: RestoreMeta, Fail: RestoreInit})
 
 	add(BackupInit, GatherWriterMetadata, Step{To: Gathering, OK: Meta, Fail: BackupInit})
 	add(BackupInit, StartSnapshotSet, Step{To: SetOpen})

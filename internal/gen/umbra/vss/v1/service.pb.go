@@ -3379,7 +3379,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\tAsyncWait\x12\x1e.umbra.vss.v1.AsyncWaitRequest\x1a\x19.umbra.vss.v1.AsyncStatus\x12L\n" +
 	"\vAsyncCancel\x12\x1a.umbra.vss.v1.AsyncRequest\x1a!.umbra.vss.v1.AsyncCancelResponse\x12?\n" +
 	"\fAsyncRelease\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x13.umbra.vss.v1.Empty\x12E\n" +
-	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xec\x04\n" +
+	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xb5\x05\n" +
 	"\vHostService\x12;\n" +
 	"\x06Status\x12\x13.umbra.vss.v1.Empty\x1a\x1c.umbra.vss.v1.StatusResponse\x12=\n" +
 	"\x04Join\x12\x19.umbra.vss.v1.JoinRequest\x1a\x1a.umbra.vss.v1.JoinResponse\x12C\n" +
@@ -3389,7 +3389,8 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\tDetachLUN\x12\x1e.umbra.vss.v1.DetachLUNRequest\x1a\x13.umbra.vss.v1.Empty\x12I\n" +
 	"\bListLUNs\x12\x1d.umbra.vss.v1.ListLUNsRequest\x1a\x1e.umbra.vss.v1.ListLUNsResponse\x12?\n" +
 	"\bListSets\x12\x13.umbra.vss.v1.Empty\x1a\x1e.umbra.vss.v1.ListSetsResponse\x126\n" +
-	"\aShowSet\x12\x18.umbra.vss.v1.SetRequest\x1a\x11.umbra.vss.v1.Set\x12O\n" +
+	"\aShowSet\x12\x18.umbra.vss.v1.SetRequest\x1a\x11.umbra.vss.v1.Set\x12G\n" +
+	"\vGetDocument\x12\x18.umbra.vss.v1.SetRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12O\n" +
 	"\n" +
 	"ListEvents\x12\x1f.umbra.vss.v1.ListEventsRequest\x1a .umbra.vss.v1.ListEventsResponseB\xae\x01\n" +
 	"\x10com.umbra.vss.v1B\fServiceProtoP\x01Z:github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1;vssv1\xa2\x02\x03UVX\xaa\x02\fUmbra.Vss.V1\xca\x02\fUmbra\\Vss\\V1\xe2\x02\x18Umbra\\Vss\\V1\\GPBMetadata\xea\x02\x0eUmbra::Vss::V1b\x06proto3"
@@ -3519,46 +3520,48 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	41, // 56: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
 	0,  // 57: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.Empty
 	45, // 58: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	47, // 59: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	3,  // 60: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	0,  // 61: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	0,  // 62: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	0,  // 63: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	0,  // 64: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	0,  // 65: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	12, // 66: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	9,  // 67: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	10, // 68: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	10, // 69: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	12, // 70: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	12, // 71: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	12, // 72: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	0,  // 73: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	11, // 74: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	12, // 75: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	14, // 76: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	17, // 77: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	19, // 78: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	21, // 79: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	24, // 80: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	26, // 81: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	0,  // 82: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	29, // 83: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	29, // 84: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	32, // 85: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	0,  // 86: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	33, // 87: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	34, // 88: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	36, // 89: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	37, // 90: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	42, // 91: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	0,  // 92: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	42, // 93: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	44, // 94: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	46, // 95: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	48, // 96: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	60, // [60:97] is the sub-list for method output_type
-	23, // [23:60] is the sub-list for method input_type
+	45, // 59: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	47, // 60: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	3,  // 61: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	0,  // 62: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	0,  // 63: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	0,  // 64: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	0,  // 65: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	0,  // 66: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	12, // 67: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	9,  // 68: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	10, // 69: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	10, // 70: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	12, // 71: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	12, // 72: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	12, // 73: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	0,  // 74: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	11, // 75: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	12, // 76: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	14, // 77: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	17, // 78: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	19, // 79: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	21, // 80: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	24, // 81: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	26, // 82: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	0,  // 83: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	29, // 84: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	29, // 85: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	32, // 86: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	0,  // 87: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	33, // 88: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	34, // 89: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	36, // 90: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	37, // 91: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	42, // 92: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	0,  // 93: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	42, // 94: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	44, // 95: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	46, // 96: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	11, // 97: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	48, // 98: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	61, // [61:99] is the sub-list for method output_type
+	23, // [23:61] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name

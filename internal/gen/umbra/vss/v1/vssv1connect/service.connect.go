@@ -136,6 +136,8 @@ const (
 	HostServiceListSetsProcedure = "/umbra.vss.v1.HostService/ListSets"
 	// HostServiceShowSetProcedure is the fully-qualified name of the HostService's ShowSet RPC.
 	HostServiceShowSetProcedure = "/umbra.vss.v1.HostService/ShowSet"
+	// HostServiceGetDocumentProcedure is the fully-qualified name of the HostService's GetDocument RPC.
+	HostServiceGetDocumentProcedure = "/umbra.vss.v1.HostService/GetDocument"
 	// HostServiceListEventsProcedure is the fully-qualified name of the HostService's ListEvents RPC.
 	HostServiceListEventsProcedure = "/umbra.vss.v1.HostService/ListEvents"
 )
@@ -933,6 +935,8 @@ type HostServiceClient interface {
 	ListLUNs(context.Context, *connect.Request[v1.ListLUNsRequest]) (*connect.Response[v1.ListLUNsResponse], error)
 	ListSets(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error)
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
+	// GetDocument gives the document of a set created here once more.
+	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -995,6 +999,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ShowSet")),
 			connect.WithClientOptions(opts...),
 		),
+		getDocument: connect.NewClient[v1.SetRequest, v1.DocumentResponse](
+			httpClient,
+			baseURL+HostServiceGetDocumentProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("GetDocument")),
+			connect.WithClientOptions(opts...),
+		),
 		listEvents: connect.NewClient[v1.ListEventsRequest, v1.ListEventsResponse](
 			httpClient,
 			baseURL+HostServiceListEventsProcedure,
@@ -1006,15 +1016,16 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // hostServiceClient implements HostServiceClient.
 type hostServiceClient struct {
-	status     *connect.Client[v1.Empty, v1.StatusResponse]
-	join       *connect.Client[v1.JoinRequest, v1.JoinResponse]
-	listArrays *connect.Client[v1.Empty, v1.ListArraysResponse]
-	rescan     *connect.Client[v1.RescanRequest, v1.ListLUNsResponse]
-	detachLUN  *connect.Client[v1.DetachLUNRequest, v1.Empty]
-	listLUNs   *connect.Client[v1.ListLUNsRequest, v1.ListLUNsResponse]
-	listSets   *connect.Client[v1.Empty, v1.ListSetsResponse]
-	showSet    *connect.Client[v1.SetRequest, v1.Set]
-	listEvents *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	status      *connect.Client[v1.Empty, v1.StatusResponse]
+	join        *connect.Client[v1.JoinRequest, v1.JoinResponse]
+	listArrays  *connect.Client[v1.Empty, v1.ListArraysResponse]
+	rescan      *connect.Client[v1.RescanRequest, v1.ListLUNsResponse]
+	detachLUN   *connect.Client[v1.DetachLUNRequest, v1.Empty]
+	listLUNs    *connect.Client[v1.ListLUNsRequest, v1.ListLUNsResponse]
+	listSets    *connect.Client[v1.Empty, v1.ListSetsResponse]
+	showSet     *connect.Client[v1.SetRequest, v1.Set]
+	getDocument *connect.Client[v1.SetRequest, v1.DocumentResponse]
+	listEvents  *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 }
 
 // Status calls umbra.vss.v1.HostService.Status.
@@ -1057,6 +1068,11 @@ func (c *hostServiceClient) ShowSet(ctx context.Context, req *connect.Request[v1
 	return c.showSet.CallUnary(ctx, req)
 }
 
+// GetDocument calls umbra.vss.v1.HostService.GetDocument.
+func (c *hostServiceClient) GetDocument(ctx context.Context, req *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error) {
+	return c.getDocument.CallUnary(ctx, req)
+}
+
 // ListEvents calls umbra.vss.v1.HostService.ListEvents.
 func (c *hostServiceClient) ListEvents(ctx context.Context, req *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
 	return c.listEvents.CallUnary(ctx, req)
@@ -1073,6 +1089,8 @@ type HostServiceHandler interface {
 	ListLUNs(context.Context, *connect.Request[v1.ListLUNsRequest]) (*connect.Response[v1.ListLUNsResponse], error)
 	ListSets(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error)
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
+	// GetDocument gives the document of a set created here once more.
+	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -1131,6 +1149,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("ShowSet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceGetDocumentHandler := connect.NewUnaryHandler(
+		HostServiceGetDocumentProcedure,
+		svc.GetDocument,
+		connect.WithSchema(hostServiceMethods.ByName("GetDocument")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceListEventsHandler := connect.NewUnaryHandler(
 		HostServiceListEventsProcedure,
 		svc.ListEvents,
@@ -1155,6 +1179,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceListSetsHandler.ServeHTTP(w, r)
 		case HostServiceShowSetProcedure:
 			hostServiceShowSetHandler.ServeHTTP(w, r)
+		case HostServiceGetDocumentProcedure:
+			hostServiceGetDocumentHandler.ServeHTTP(w, r)
 		case HostServiceListEventsProcedure:
 			hostServiceListEventsHandler.ServeHTTP(w, r)
 		default:
@@ -1196,6 +1222,10 @@ func (UnimplementedHostServiceHandler) ListSets(context.Context, *connect.Reques
 
 func (UnimplementedHostServiceHandler) ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ShowSet is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.GetDocument is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
