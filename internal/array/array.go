@@ -305,11 +305,15 @@ func (a *Array) Serve(ctx context.Context) error {
 		<-ctx.Done()
 		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
+		var all sync.WaitGroup
 		for _, s := range servers {
-			if s.Shutdown(wait) != nil {
-				s.Close()
-			}
+			all.Go(func() {
+				if s.Shutdown(wait) != nil {
+					s.Close()
+				}
+			})
 		}
+		all.Wait()
 		return nil
 	})
 	a.log.Info("array serves", "id", a.state.identity().ID, "endpoints", a.Endpoints(), "admin", a.cfg.AdminSocket)
