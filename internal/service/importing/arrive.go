@@ -15,7 +15,7 @@ type found struct {
 	err    error // why a disk that claims to be the LUN is not accepted
 }
 
-// arrive rescans and waits until every located LUN has been recognised, none
+// arrive rescans and waits until every awaited LUN has been recognised, none
 // of the missing ones can come any more, or the deadline has passed. Missing
 // LUNs are not an error here: the copies on them are not imported.
 func (r *run) arrive(ctx context.Context, events <-chan string) error {
@@ -32,7 +32,7 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		defer close(looking)
 		var s scan
 		s.err = registry.Guard("rescan", func() (err error) {
-			s.devices, err = r.im.Host.Rescan(ctx, r.located)
+			s.devices, err = r.im.Host.Rescan(ctx, r.awaited)
 			return err
 		})
 		scanned <- s
@@ -68,7 +68,7 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 			}
 			if s.err != nil && ctx.Err() == nil {
 				// The initiator knows that the rest will not come.
-				for _, l := range r.located {
+				for _, l := range r.awaited {
 					if _, ok := r.found[key(l)]; !ok {
 						r.found[key(l)] = found{err: s.err}
 					}
@@ -91,7 +91,7 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		r.pr.Report("arrive", "", len(r.located)-r.missing(), len(r.located))
+		r.pr.Report("arrive", "", len(r.awaited)-r.missing(), len(r.awaited))
 	}
 	return nil
 }
@@ -100,11 +100,11 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 // more.
 const rescanStop = 5 * time.Second
 
-// missing counts the located LUNs that nothing is known of. LUNs that were not
-// located, because their provider refused, are not waited for.
+// missing counts the awaited LUNs that nothing is known of. LUNs whose provider
+// refused are not waited for, though some may be unmasked.
 func (r *run) missing() int {
 	n := 0
-	for _, l := range r.located {
+	for _, l := range r.awaited {
 		if _, ok := r.found[key(l)]; !ok {
 			n++
 		}

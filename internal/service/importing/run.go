@@ -64,6 +64,7 @@ type run struct {
 	intent   uint64
 	recorded bool             // the outcome is on disk
 	located  []lun.Info       // what may be unmasked now
+	awaited  []lun.Info       // what is unmasked and will arrive
 	found    map[string]found // by key
 	vetoes   map[vss.ID]error // by provider
 }
@@ -124,7 +125,7 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 		return fail(err)
 	}
 
-	r.pr.Report("arrive", "", 0, len(r.located))
+	r.pr.Report("arrive", "", 0, len(r.awaited))
 	end = r.tl.Start("arrive", "")
 	err = r.arrive(ctx, events)
 	end()
@@ -220,6 +221,8 @@ func (r *run) locate(ctx context.Context) error {
 			if first == nil {
 				first = errs[i]
 			}
+		} else {
+			r.awaited = append(r.awaited, p.luns...)
 		}
 	}
 	if failed == len(r.parts) {

@@ -1,0 +1,368 @@
+package servicetest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/volume"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Host is a machine that attaches what its arrays unmask.
+type Host struct {
+	Journal *Journal
+	Arrays  []*Array
+
+	mu       sync.Mutex
+	devices  map[string]block.Device // by LUN
+	hidden   map[string]bool         // by LUN
+	mounts   map[string]string       // target to LUN
+	late     map[string]time.Duration
+	hooks    map[string]func(context.Context) error
+	events   chan string
+	volumes  map[string]volume.Volume
+	seq      uint64
+	exposed  []string // LUNs that appeared while no rule hid them
+	presents map[string]func(*block.Device)
+}
+
+// Never as a delay means that a LUN does not arrive.
+const Never = time.Duration(-1)
+
+// NewHost returns a machine with nothing attached.
+func NewHost(j *Journal, arrays ...*Array) *Host {
+	return &Host{Journal: j, Arrays: arrays, devices: map[string]block.Device{}, hidden: map[string]bool{}, mounts: map[string]string{},
+		late: map[string]time.Duration{}, hooks: map[string]func(context.Context) error{}, volumes: map[string]volume.Volume{}, presents: map[string]func(*block.Device){}, seq: 10}
+}
+
+// On makes a method call f first, and fail if f does; nil takes it back.
+func (h *Host) On(method string, f func(context.Context) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hooks[method] = f
+}
+
+// Fail makes a method fail.
+func (h *Host) Fail(method string, err error) {
+	h.On(method, func(context.Context) error { return err })
+}
+
+func (h *Host) hook(ctx context.Context, method string) error {
+	h.mu.Lock()
+	f := h.hooks[method]
+	h.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if f != nil {
+		return f(ctx)
+	}
+	return nil
+}
+
+// Delay makes a LUN arrive by itself, so much after the rescan; or Never.
+func (h *Host) Delay(name string, d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.late[name] = d
+}
+
+// Present changes how a LUN's disk looks to this machine.
+func (h *Host) Present(name string, f func(*block.Device)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.presents[name] = f
+}
+
+// Hidden lists the LUNs that rules hide, Attached those that are attached,
+// Mounts the targets where something is mounted, Exposed the LUNs that udev saw
+// without a rule; all sorted.
+func (h *Host) Hidden() []string { h.mu.Lock(); defer h.mu.Unlock(); return sorted(h.hidden) }
+
+// Attached is described at Hidden.
+func (h *Host) Attached() []string { h.mu.Lock(); defer h.mu.Unlock(); return sorted(h.devices) }
+
+// Mounts is described at Hidden.
+func (h *Host) Mounts() []string { h.mu.Lock(); defer h.mu.Unlock(); return sorted(h.mounts) }
+
+// Exposed is described at Hidden.
+func (h *Host) Exposed() []string { h.mu.Lock(); defer h.mu.Unlock(); return slices.Clone(h.exposed) }
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// Reboot forgets devices and mounts.
+func (h *Host) Reboot() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.devices)
+	clear(h.mounts)
+}
+
+// Hide and the rest implement the interfaces of the service's jobs.
+func (h *Host) Hide(ctx context.Context, luns []lun.Info) error {
+	h.Journal.add("Hide %d", len(luns))
+	h.mu.Lock()
+	for _, l := range luns {
+		h.hidden[l.Name()] = true
+	}
+	h.mu.Unlock()
+	return h.hook(ctx, "Hide")
+}
+
+// Unhide removes rules.
+func (h *Host) Unhide(ctx context.Context, luns []lun.Info) error {
+	h.Journal.add("Unhide %d", len(luns))
+	if err := h.hook(ctx, "Unhide"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, l := range luns {
+		delete(h.hidden, l.Name())
+	}
+	return nil
+}
+
+// Watch names arrivals.
+func (h *Host) Watch(ctx context.Context) (<-chan string, func(), error) {
+	h.Journal.add("Watch")
+	if err := h.hook(ctx, "Watch"); err != nil {
+		return nil, nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	events := make(chan string, 100)
+	h.events = events
+	return events, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.events == events {
+			h.events = nil
+		}
+	}, nil
+}
+
+func (h *Host) find(name string) (*Array, LUN, bool) {
+	for _, a := range h.Arrays {
+		if l, ok := a.LUN(name); ok {
+			return a, l, true
+		}
+	}
+	return nil, LUN{}, false
+}
+
+// attach makes the device; h.mu is held.
+func (h *Host) attach(l LUN) block.Device {
+	name := l.Info.Name()
+	if d, ok := h.devices[name]; ok {
+		return d
+	}
+	h.seq++
+	d := block.Device{Name: fmt.Sprintf("loop%d", 9000+h.seq), Path: fmt.Sprintf("/dev/loop%d", 9000+h.seq), Major: 7, Minor: uint32(9000 + h.seq), DiskSeq: h.seq,
+		Size: l.Size, ReadOnly: true, LUN: l.Info}
+	if f := h.presents[name]; f != nil {
+		f(&d)
+	}
+	if !h.hidden[name] {
+		h.exposed = append(h.exposed, name)
+	}
+	h.devices[name] = d
+	return d
+}
+
+// Rescan attaches unmasked LUNs that are not late.
+func (h *Host) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
+	h.Journal.add("Rescan %d", len(luns))
+	if err := h.hook(ctx, "Rescan"); err != nil {
+		return nil, err
+	}
+	var out []block.Device
+	for _, i := range luns {
+		_, l, ok := h.find(i.Name())
+		if !ok || !l.Unmasked {
+			continue
+		}
+		h.mu.Lock()
+		late, isLate := h.late[i.Name()]
+		if !isLate {
+			out = append(out, h.attach(l))
+		}
+		h.mu.Unlock()
+		if isLate && late != Never {
+			time.AfterFunc(late, func() {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				d := h.attach(l)
+				if h.events != nil {
+					h.events <- d.Name
+				}
+			})
+		}
+	}
+	return out, nil
+}
+
+// RescanAll attaches everything.
+func (h *Host) RescanAll(ctx context.Context) ([]block.Device, error) {
+	var all []lun.Info
+	for _, a := range h.Arrays {
+		for _, n := range a.Names() {
+			l, _ := a.LUN(n)
+			all = append(all, l.Info)
+		}
+	}
+	return h.Rescan(ctx, all)
+}
+
+// Enumerate lists the devices.
+func (h *Host) Enumerate(ctx context.Context) ([]block.Device, error) {
+	if err := h.hook(ctx, "Enumerate"); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []block.Device
+	for _, n := range sorted(h.devices) {
+		out = append(out, h.devices[n])
+	}
+	return out, nil
+}
+
+// Inspect returns one device.
+func (h *Host) Inspect(ctx context.Context, device string) (block.Device, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.devices {
+		if d.Name == device || d.Path == device {
+			return d, nil
+		}
+	}
+	return block.Device{}, gone("inspect", device)
+}
+
+func gone(op, object string) error {
+	return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: object, Reason: "no such device", Remedy: "Look it up again"}
+}
+
+// Probe reads the filesystem.
+func (h *Host) Probe(ctx context.Context, device string) (filesystem.Identity, error) {
+	if err := h.hook(ctx, "Probe"); err != nil {
+		return filesystem.Identity{}, err
+	}
+	d, err := h.Inspect(ctx, device)
+	if err != nil {
+		return filesystem.Identity{}, err
+	}
+	_, l, _ := h.find(d.LUN.Name())
+	return l.Filesystem, nil
+}
+
+// SetReadOnly sets the flag.
+func (h *Host) SetReadOnly(ctx context.Context, d block.Device) error {
+	h.Journal.add("SetReadOnly")
+	return h.hook(ctx, "SetReadOnly")
+}
+
+// MountClone mounts.
+func (h *Host) MountClone(ctx context.Context, m filesystem.CloneMount) error {
+	h.Journal.add("MountClone")
+	if err := h.hook(ctx, "MountClone"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name := m.Device.LUN.Name()
+	if d, ok := h.devices[name]; !ok || d.DiskSeq != m.Device.DiskSeq {
+		return gone("mount", m.Device.Path)
+	}
+	if _, ok := h.mounts[m.Target]; ok {
+		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "mount", Object: m.Target, Reason: "mounted twice", Remedy: "Mount once"}
+	}
+	h.mounts[m.Target] = name
+	return nil
+}
+
+// Unmount unmounts; nothing mounted is fine.
+func (h *Host) Unmount(ctx context.Context, target string, d block.Device) error {
+	if err := h.hook(ctx, "Unmount"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name, ok := h.mounts[target]; !ok {
+		return nil
+	} else if name != d.LUN.Name() {
+		return gone("unmount", target)
+	}
+	h.Journal.add("Unmount")
+	delete(h.mounts, target)
+	return nil
+}
+
+// Detach removes a device.
+func (h *Host) Detach(ctx context.Context, d block.Device) error {
+	if err := h.hook(ctx, "Detach"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name := d.LUN.Name()
+	have, ok := h.devices[name]
+	if !ok || have.DiskSeq != d.DiskSeq {
+		return gone("detach", d.Path)
+	}
+	for _, n := range h.mounts {
+		if n == name {
+			return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "detach", Object: d.Path, Reason: "it is mounted", Remedy: "Unmount it"}
+		}
+	}
+	h.Journal.add("Detach")
+	delete(h.devices, name)
+	return nil
+}
+
+// Ready is the initiators' answer.
+func (h *Host) Ready(ctx context.Context) error { return h.hook(ctx, "Ready") }
+
+// AddVolume mounts an original LUN's filesystem at path.
+func (h *Host) AddVolume(path string, l LUN) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hidden[l.Info.Name()] = true
+	d := h.attach(l)
+	h.volumes[path] = volume.Volume{Name: path, MountPoint: path, SuperDev: d.Dev(), Filesystem: l.Filesystem,
+		Members: []volume.Member{{Device: d, Disk: d, Role: "data", Extents: []lun.Extent{{Length: l.Size}}}}}
+}
+
+// Resolve finds a volume of AddVolume.
+func (h *Host) Resolve(ctx context.Context, name string) (volume.Volume, error) {
+	if err := h.hook(ctx, "Resolve"); err != nil {
+		return volume.Volume{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.volumes[name]
+	if !ok {
+		return v, gone("AddToSnapshotSet", name)
+	}
+	return v, nil
+}
+
+// Backing is nothing.
+func (h *Host) Backing(context.Context, volume.Volume) ([]uint64, error) { return nil, nil }
+
+// Stack is nothing.
+func (h *Host) Stack(context.Context, string) ([]uint64, error) { return nil, nil }
+
+// StartGuard refuses: there is nothing to freeze here.
+func (h *Host) StartGuard(context.Context, []*freeze.Filesystem) (*freeze.Guard, error) {
+	return nil, gone("freeze", "guard")
+}
