@@ -41,6 +41,12 @@ func (a *app) emit(v any, table func(w io.Writer)) error {
 
 // printError shows an error with everything a person can act on.
 func (a *app) printError(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			a.printError(e)
+		}
+		return
+	}
 	var e *vss.Error
 	if !errors.As(err, &e) {
 		fmt.Fprintf(a.err, "umbra: %v\n", err)

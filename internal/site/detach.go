@@ -27,6 +27,9 @@ func detachAll(ctx context.Context, tag string) error {
 	ds, err := block.Loops(ctx, tag)
 	in := loop.New(tag, nobody{})
 	for _, d := range ds {
+		if d.Loop == nil || d.Loop.HostTag != tag {
+			continue // Loops also shows what bears no host's tag at all
+		}
 		derr := in.Detach(ctx, d)
 		// The namespace's mounts go with its last process, in the kernel's own time.
 		for deadline := time.Now().Add(5 * time.Second); errors.Is(derr, vss.VSS_E_VOLUME_IN_USE) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
