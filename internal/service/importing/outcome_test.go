@@ -123,11 +123,11 @@ func TestMismatch(t *testing.T) {
 		code  vss.HResult
 	}{
 		"size on the array": {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Size *= 2 }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
-		"size of the disk": {func(w *world, n string) { w.host.Present(n, func(d *block.Device) { d.Size-- }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
-		"generation":       {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Generation++ }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
-		"filesystem":       {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.UUID = "x" }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
-		"filesystem type":  {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.Type = "xfs" }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
-		"filesystem size":  {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.Size-- }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
+		"size of the disk":  {func(w *world, n string) { w.host.Present(n, func(d *block.Device) { d.Size-- }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
+		"generation":        {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Generation++ }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
+		"filesystem":        {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.UUID = "x" }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
+		"filesystem type":   {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.Type = "xfs" }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
+		"filesystem size":   {func(w *world, n string) { w.a.Change(n, func(l *servicetest.LUN) { l.Filesystem.Size-- }) }, vss.VSS_E_MISSING_HIDDEN_VOLUME},
 		"identity": {func(w *world, n string) {
 			w.host.Present(n, func(d *block.Device) { d.LUN.StorageIDs = []lun.StorageID{lun.NAA{0x60, 1}.StorageID()} })
 		}, vss.VSS_E_MISSING_DISK},
