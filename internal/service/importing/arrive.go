@@ -79,6 +79,12 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 				events = nil
 				continue
 			}
+			if scanned != nil {
+				// The initiator may still be putting the device together: what is
+				// read now (its diskseq, say) is not yet what it will be. All
+				// disks are looked at when the rescan is done.
+				continue
+			}
 			if name == "" {
 				if err := enumerate(); err != nil {
 					return err
@@ -87,6 +93,9 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 				r.recognise(ctx, d)
 			}
 		case <-deadline.C:
+			if scanned != nil { // it hangs on one LUN; the others may be there
+				return enumerate()
+			}
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
