@@ -18,6 +18,7 @@ type importFlags struct {
 	check  bool
 	noWait bool
 	exec   string
+	ticket string
 }
 
 // imported is what import prints.
@@ -56,6 +57,7 @@ umbra cleanup.`,
 	}
 	c.Flags().BoolVar(&f.check, "check", false, "verify everything and change nothing")
 	c.Flags().BoolVar(&f.noWait, "no-wait", false, "fail if another import runs on this machine")
+	c.Flags().StringVar(&f.ticket, "ticket", "", "file with a ticket that umbra array ticket wrote, used instead of the document's own")
 	c.Flags().StringVar(&f.exec, "exec", "", "program to run when the copies are there; UMBRA_SET, UMBRA_COPY_n, UMBRA_PATH_n, UMBRA_DEVICE_n and UMBRA_ORIGINAL_n are in its environment")
 	return c
 }
@@ -74,10 +76,33 @@ func readDocument(path string) ([]byte, error) {
 	return b, nil
 }
 
+// withTicket puts a ticket that was issued again in the place of the
+// document's own. Tickets are not part of what they sign.
+func withTicket(b []byte, file string) ([]byte, error) {
+	d, err := document.Read(b)
+	if err != nil {
+		return nil, err
+	}
+	t, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "read ticket", Object: file, Reason: "the file cannot be read", Remedy: "Give the file that umbra array ticket --file wrote", Err: err}
+	}
+	if d.Set == nil || len(d.Set.Tickets) != 1 {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "read ticket", Object: file, Reason: "the document has not exactly one ticket to replace", Remedy: "Import the document as it is"}
+	}
+	d.Set.Tickets[0].Data = t
+	return document.Marshal(d)
+}
+
 func (a *app) importSet(ctx context.Context, path string, f importFlags) (err error) {
 	b, err := readDocument(path)
 	if err != nil {
 		return err
+	}
+	if f.ticket != "" {
+		if b, err = withTicket(b, f.ticket); err != nil {
+			return err
+		}
 	}
 	bc, err := requester.CreateBackupComponents(ctx, a.endpoint())
 	if err != nil {

@@ -102,7 +102,7 @@ On machine B:   umbra import set.umbra
 			c.AddCommand(x)
 		}
 	}
-	add("copies", a.createCmd(), a.importCmd(), a.exposeCmd(), a.unexposeCmd(), a.listCmd(), a.showCmd(), a.deleteCmd(), a.cleanupCmd())
+	add("copies", a.createCmd(), a.importCmd(), a.exposeCmd(), a.unexposeCmd(), a.listCmd(), a.showCmd(), a.deleteCmd(), a.cleanupCmd(), a.saveCmd())
 	add("machine", a.joinCmd(), a.rescanCmd(), a.detachCmd(), a.statusCmd())
 	add("services", a.daemonCmd(), a.arrayCmd(), a.thawIntentsCmd(), a.demoCmd())
 	return c
