@@ -28,6 +28,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -81,8 +82,9 @@ type Hardware interface {
 	GetTargetLUNs(ctx context.Context, set vss.ID, devices []string, source []lun.Info) ([]lun.Info, error)
 	// LocateLUNs unmasks the LUNs to this host. They are exactly what
 	// GetTargetLUNs returned; repeats are tolerated. VSS_E_BAD_STATE means the
-	// set is bound to another import and nothing was unmasked; after any other
-	// error the service must assume that some LUNs are.
+	// set is bound to another import and nothing was unmasked. After any other
+	// error the service assumes that some LUNs are, unless the error matches
+	// ErrNothingUnmasked.
 	LocateLUNs(ctx context.Context, luns []lun.Info) error
 	// FillInLUNInfo completes what the host read from a device so that it
 	// equals what GetTargetLUNs gave. It returns false for a LUN that is not
@@ -170,6 +172,12 @@ type BackingStore struct {
 	Device uint64 // st_dev of the filesystem
 	Path   string // what of the storage system is there
 }
+
+// ErrNothingUnmasked matches, with errors.Is, an error of LocateLUNs after
+// which no LUN is visible to this host that was not before. Providers whose
+// storage system unmasks all or nothing put it in their errors' chain, so that
+// a refused import leaves nothing to clean up.
+var ErrNothingUnmasked = errors.New("no LUN was unmasked")
 
 // Allowed reports whether a provider may return the code (provider.md 4.1).
 func Allowed(h vss.HResult) bool {

@@ -43,7 +43,7 @@ func (e *Error) Error() string {
 		b.WriteString(": ")
 		b.WriteString(e.Reason)
 	}
-	if e.Err != nil {
+	if e.Err != nil && e.Err.Error() != "" {
 		b.WriteString(": ")
 		b.WriteString(e.Err.Error())
 	}

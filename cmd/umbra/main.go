@@ -75,8 +75,8 @@ func (a *app) root() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "umbra",
 		Short: "Transportable shadow copies for Linux",
-		Long: `Umbra makes application-consistent shadow copies of whole LUNs on one machine
-and imports them on another, with no data copied.
+		Long: `Umbra makes shadow copies of whole LUNs on one machine, all volumes at one
+instant, and imports them on another, with no data copied.
 
 On machine A:   umbra create /srv/db /srv/log --transportable --context app-rollback --document set.umbra
 On machine B:   umbra import set.umbra

@@ -48,9 +48,13 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		log.Error("thaw what the last life held", "err", err)
 	}
 
-	for dir, mode := range map[string]os.FileMode{c.StateDir: 0o700, holdDir: 0o700, c.RunDir: 0o755, filepath.Dir(c.Socket): 0o755, filepath.Join(c.RunDir, "copies"): 0o700} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Object: dir, Reason: "the folder cannot be made", Remedy: "Choose another --state-dir or --run-dir", Err: err}
+	// Parents first: a folder made on the way to another would get its mode.
+	for _, f := range []struct {
+		dir  string
+		mode os.FileMode
+	}{{c.StateDir, 0o700}, {holdDir, 0o700}, {c.RunDir, 0o755}, {filepath.Dir(c.Socket), 0o755}, {filepath.Join(c.RunDir, "copies"), 0o700}} {
+		if err := os.MkdirAll(f.dir, f.mode); err != nil {
+			return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Object: f.dir, Reason: "the folder cannot be made", Remedy: "Choose another --state-dir or --run-dir", Err: err}
 		}
 	}
 	cat, err := catalog.Open(filepath.Join(c.StateDir, "catalog.db"))

@@ -9,6 +9,8 @@ import (
 
 	"connectrpc.com/connect"
 
+	"golang.org/x/sys/unix"
+
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -107,10 +109,30 @@ func fromWire(ctx context.Context, procedure string, err error) error {
 		if !errors.Is(cause, ctx.Err()) {
 			cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
 		}
-		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Remedy: "Call again", Err: cause}
+		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Remedy: "Call again", Err: noAnswer{cause}}
 	}
 	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: procedure, Reason: "the peer could not be reached or did not answer in kind",
-		Remedy: "Check that it runs and that the socket or address is right", Err: err}
+		Remedy: "Check that it runs and that the socket or address is right", Err: noAnswer{err}}
+}
+
+// ErrNoAnswer matches, with errors.Is, an error that the peer did not send:
+// whether it did what it was asked is not known.
+var ErrNoAnswer = errors.New("no answer")
+
+type noAnswer struct{ error }
+
+func (n noAnswer) Unwrap() error      { return n.error }
+func (noAnswer) Is(target error) bool { return target == ErrNoAnswer }
+
+// NeverSent reports whether an error means that the peer was never reached, so
+// that it cannot have done anything.
+func NeverSent(err error) bool {
+	for _, e := range []error{unix.ECONNREFUSED, unix.ENOENT, unix.EHOSTUNREACH, unix.ENETUNREACH} {
+		if errors.Is(err, ErrNoAnswer) && errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // Interceptor maps errors on both sides of every call and keeps a panicking

@@ -18,6 +18,9 @@ type Report struct {
 	Filesystems             []FilesystemReport
 	// ByDaemon: the guard did not answer or was dead, and the daemon thawed.
 	ByDaemon bool
+	// Released: every filesystem is known to be thawed. False means that one
+	// may still be frozen, or become so: keep its hold intent.
+	Released bool
 	// Err is nil only if the hold was whole: every FITHAW found a frozen
 	// filesystem, nothing was written meanwhile, and nobody but Thaw ended it.
 	// Otherwise VSS_E_HOLD_WRITES_TIMEOUT, or the error Freeze returned.
@@ -37,11 +40,14 @@ type FilesystemReport struct {
 
 // makeReport reads the page and the daemon's own part. g.mu is held.
 func (g *Guard) makeReport() *Report {
-	r := &Report{ByDaemon: g.taken}
+	r := &Report{ByDaemon: g.taken, Released: true}
 	var foreign, written, unknown, stuck []string
 	for i, u := range g.units {
 		f := g.reportUnit(i)
 		names := u.names()
+		if !g.settled(i) || f.ThawErrno != 0 && f.ThawErrno != unix.EINVAL {
+			r.Released = false
+		}
 		switch {
 		case g.freezeErr != nil:
 		case !g.settled(i), f.ThawErrno != 0 && f.ThawErrno != unix.EINVAL:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/ticket"
+	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
@@ -99,6 +100,26 @@ func (p *Provider) begun(n lun.NAA) *provider.Import {
 	return nil
 }
 
+// nothingUnmasked adds provider.ErrNothingUnmasked to an error's chain.
+func nothingUnmasked(err error) error {
+	e := *vss.AsError("LocateLUNs", err)
+	e.Err = quiet{e.Err}
+	return &e
+}
+
+// quiet is a cause, perhaps none, that also matches ErrNothingUnmasked without
+// adding to the message.
+type quiet struct{ cause error }
+
+func (q quiet) Error() string {
+	if q.cause == nil {
+		return ""
+	}
+	return q.cause.Error()
+}
+func (q quiet) Unwrap() error      { return q.cause }
+func (quiet) Is(target error) bool { return target == provider.ErrNothingUnmasked }
+
 // LocateLUNs implements provider.Hardware. LUNs no import was begun for are
 // those of a set this host made and surfaces itself.
 func (p *Provider) LocateLUNs(ctx context.Context, luns []lun.Info) error {
@@ -121,7 +142,13 @@ func (p *Provider) LocateLUNs(ctx context.Context, luns []lun.Info) error {
 		if err == nil {
 			continue
 		}
+		// An array that answers did all or nothing; one that was never reached
+		// did nothing.
+		known := !errors.Is(err, rpc.ErrNoAnswer) || rpc.NeverSent(err)
 		err = permitted(op, err)
+		if i == 0 && known {
+			return nothingUnmasked(err)
+		}
 		if !errors.Is(err, vss.VSS_E_BAD_STATE) || i == 0 {
 			return err
 		}

@@ -177,9 +177,10 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	if err != nil {
 		return instant, err
 	}
+	released := true // nothing is frozen yet
 	defer func() {
-		// Kept when the release is in doubt: recovery looks again at start.
-		if vss.CodeOf(err) != vss.VSS_E_UNEXPECTED {
+		// Kept while a release is in doubt: recovery looks again at start.
+		if released {
 			_ = removeIntent()
 		}
 	}()
@@ -218,8 +219,9 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	pr.Report("hold", "", 0, len(fss))
 
 	holdBegin := time.Now()
+	released = false
 	if err := guard.Freeze(ctx); err != nil {
-		_ = guard.Thaw()
+		released = guard.Thaw().Released
 		return instant, err
 	}
 	instant = time.Now()
@@ -249,6 +251,7 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	commitEnd := time.Now()
 	report := guard.Thaw()
 	holdEnd := time.Now()
+	released = report.Released
 	release()
 
 	tl.Add("hold", "", holdBegin, holdEnd.Sub(holdBegin))

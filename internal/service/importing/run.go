@@ -200,8 +200,8 @@ func (r *run) locate(ctx context.Context) error {
 				}
 				unmasked[i] = true
 				err := registry.Checked(ctx, p.provider, "LocateLUNs", p.provider.LocateLUNs(ctx, p.luns))
-				if errors.Is(err, vss.VSS_E_BAD_STATE) {
-					unmasked[i] = false // the contract: nothing was unmasked
+				if errors.Is(err, vss.VSS_E_BAD_STATE) || errors.Is(err, provider.ErrNothingUnmasked) {
+					unmasked[i] = false
 				}
 				return err
 			})

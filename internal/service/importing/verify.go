@@ -69,7 +69,7 @@ func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[stri
 	if err := r.vetoes[s.ProviderID]; err != nil {
 		return err
 	}
-	for _, m := range s.LUNs {
+	for i, m := range s.LUNs {
 		k := key(m.Target)
 		f, ok := r.found[k]
 		switch {
@@ -93,6 +93,9 @@ func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[stri
 		}
 		if err := r.im.Host.SetReadOnly(ctx, f.device); err != nil {
 			return err
+		}
+		if i > 0 && s.Filesystem.Type != "btrfs" {
+			continue // a log or journal device carries no superblock to compare
 		}
 		id, err := r.im.Host.Probe(ctx, f.device.Path)
 		if err != nil {
