@@ -50,13 +50,18 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Why is the reason with the cause's text behind it, for wherever the cause
+// itself cannot go: the wire, the disk, a screen.
+func (e *Error) Why() string {
+	if e.Err == nil || strings.Contains(e.Reason, e.Err.Error()) {
+		return e.Reason
+	}
+	return strings.TrimPrefix(e.Reason+": "+e.Err.Error(), ": ")
+}
+
 // MarshalJSON writes the fields a program can use, the code both as number and
 // as name. The cause is folded into the reason.
 func (e *Error) MarshalJSON() ([]byte, error) {
-	reason := e.Reason
-	if e.Err != nil && !strings.Contains(reason, e.Err.Error()) {
-		reason = strings.TrimPrefix(reason+": "+e.Err.Error(), ": ")
-	}
 	return json.Marshal(struct {
 		Code    string `json:"code"`
 		Name    string `json:"name"`
@@ -65,7 +70,7 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 		Reason  string `json:"reason,omitempty"`
 		Remedy  string `json:"remedy,omitempty"`
 		EventID string `json:"event_id,omitempty"`
-	}{fmt.Sprintf("0x%08X", uint32(e.Code)), e.Code.Name(), e.Op, e.Object, reason, e.Remedy, e.EventID})
+	}{fmt.Sprintf("0x%08X", uint32(e.Code)), e.Code.Name(), e.Op, e.Object, e.Why(), e.Remedy, e.EventID})
 }
 
 // Unwrap returns the cause.

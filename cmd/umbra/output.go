@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -64,12 +63,8 @@ func (a *app) printError(err error) {
 		}
 	}
 	fmt.Fprintf(a.err, "umbra: %s failed: %s\n", orElse(e.Op, "the operation"), e.Code)
-	reason := e.Reason
-	if e.Err != nil && !strings.Contains(reason, e.Err.Error()) {
-		reason = strings.TrimPrefix(reason+": "+e.Err.Error(), ": ")
-	}
 	line("object", e.Object)
-	line("reason", reason)
+	line("reason", e.Why())
 	line("remedy", e.Remedy)
 	if e.EventID != "" {
 		line("event", "umbra list events --id "+e.EventID)

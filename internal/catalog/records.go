@@ -57,14 +57,7 @@ func FailureOf(err error) *Failure {
 	if e == nil {
 		return nil
 	}
-	reason := e.Reason
-	if e.Err != nil && e.Err.Error() != reason {
-		if reason != "" {
-			reason += ": "
-		}
-		reason += e.Err.Error()
-	}
-	return &Failure{e.Code, e.Op, e.Object, reason, e.Remedy, e.EventID}
+	return &Failure{e.Code, e.Op, e.Object, e.Why(), e.Remedy, e.EventID}
 }
 
 // Err is the kept error again, nil for a nil Failure.

@@ -23,14 +23,7 @@ func ErrorToProto(err error) *vssv1.Error {
 	if e == nil {
 		return nil
 	}
-	reason := e.Reason
-	if e.Err != nil && e.Err.Error() != reason {
-		if reason != "" {
-			reason += ": "
-		}
-		reason += e.Err.Error()
-	}
-	return &vssv1.Error{Code: uint32(e.Code), Op: text(e.Op), Object: text(e.Object), Reason: text(reason), Remedy: text(e.Remedy), EventId: text(e.EventID)}
+	return &vssv1.Error{Code: uint32(e.Code), Op: text(e.Op), Object: text(e.Object), Reason: text(e.Why()), Remedy: text(e.Remedy), EventId: text(e.EventID)}
 }
 
 // text makes a string fit for the wire: paths may be any bytes, protobuf's
