@@ -32,8 +32,8 @@ type Catalog struct {
 
 	gate gate
 
-	// Events that came during a hold. Guarded by gate.mu, so that an event that
-	// saw the hold is queued before the hold's end can be seen.
+	// Events that came during a hold, or while one began. Guarded by gate.mu, so
+	// that an event that saw the hold is queued before the hold's end is seen.
 	queue   []Event
 	dropped int
 	flushes sync.WaitGroup // of queued events, in the background
@@ -100,18 +100,14 @@ func (c *Catalog) Close() error {
 func (c *Catalog) Hold(ctx context.Context) (release func(), err error) {
 	open, err := c.gate.hold(ctx)
 	if err != nil {
+		c.flushLater() // what was queued while it was tried
 		return nil, err
 	}
 	var once sync.Once
 	return func() {
 		once.Do(func() {
-			c.flushes.Add(1)
 			open()
-			// The release of the volumes never waits for this write.
-			go func() {
-				defer c.flushes.Done()
-				_ = c.flushEvents()
-			}()
+			c.flushLater()
 		})
 	}, nil
 }

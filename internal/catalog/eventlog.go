@@ -48,18 +48,10 @@ func (c *Catalog) Log(ctx context.Context, e Event) (string, error) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	for {
-		if c.queued(e) {
-			return "", nil
-		}
-		leave := c.gate.tryEnter()
-		if leave == nil { // a hold is beginning, and waits for a transaction
-			select {
-			case <-time.After(retry):
-				continue
-			case <-ctx.Done():
-				return "", ctx.Err()
-			}
+	for !c.queued(e) {
+		leave, ok := c.gate.tryEnter()
+		if !ok {
+			continue // a hold has begun in between
 		}
 		defer leave()
 		var id string
@@ -69,13 +61,14 @@ func (c *Catalog) Log(ctx context.Context, e Event) (string, error) {
 		})
 		return id, err
 	}
+	return "", nil
 }
 
-// queued keeps an event for later if writes are held now.
+// queued keeps an event for later if writes are held now, or about to be.
 func (c *Catalog) queued(e Event) bool {
 	c.gate.mu.Lock()
 	defer c.gate.mu.Unlock()
-	if c.gate.held == nil {
+	if c.gate.shut == nil {
 		return false
 	}
 	if len(c.queue) >= maxQueuedEvents {
@@ -84,6 +77,16 @@ func (c *Catalog) queued(e Event) bool {
 		c.queue = append(c.queue, e)
 	}
 	return true
+}
+
+// flushLater writes queued events in the background: the release of the
+// volumes never waits for that.
+func (c *Catalog) flushLater() {
+	c.flushes.Add(1)
+	go func() {
+		defer c.flushes.Done()
+		_ = c.flushEvents()
+	}()
 }
 
 // flushEvents writes what was queued during a hold. What cannot be written

@@ -3,79 +3,92 @@ package catalog
 import (
 	"context"
 	"sync"
-	"time"
 )
 
 // gate lets transactions pass, and holds them back while a set holds writes.
 type gate struct {
-	rw sync.RWMutex // held for writing during a hold
-
-	mu   sync.Mutex
-	held chan struct{} // closed when the current hold ends; nil when none
+	mu     sync.Mutex
+	inside int           // transactions under way
+	shut   chan struct{} // of the hold that is there or beginning, closed when it ends; nil when none
+	idle   chan struct{} // closed when the last transaction has left; nil when no hold waits for that
 }
-
-// retry is how often a transaction asks again while a hold is beginning.
-const retry = time.Millisecond
 
 // hold closes the gate. It waits for transactions under way, at most until ctx
-// ends; the gate is open again then.
+// ends; the gate is open again then. While it waits nobody new gets in.
 func (g *gate) hold(ctx context.Context) (open func(), err error) {
-	got := make(chan struct{})
-	go func() { g.rw.Lock(); close(got) }()
-	select {
-	case <-got:
-	case <-ctx.Done():
-		go func() { <-got; g.rw.Unlock() }()
-		return nil, ctx.Err()
-	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	held := make(chan struct{})
-	g.held = held
-	return func() {
-		g.mu.Lock()
-		g.held = nil
+	for g.shut != nil {
+		other := g.shut
 		g.mu.Unlock()
-		g.rw.Unlock()
-		close(held)
-	}, nil
-}
-
-// holding returns the channel that closes when the current hold ends, nil if
-// there is none.
-func (g *gate) holding() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.held
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		g.mu.Lock()
+	}
+	mine := make(chan struct{})
+	g.shut = mine
+	var idle chan struct{}
+	if g.inside > 0 {
+		idle = make(chan struct{})
+		g.idle = idle
+	}
+	g.mu.Unlock()
+	open = func() {
+		g.mu.Lock()
+		g.shut, g.idle = nil, nil
+		g.mu.Unlock()
+		close(mine)
+	}
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			open()
+			return nil, ctx.Err()
+		}
+	}
+	return open, nil
 }
 
 // enter waits until nothing is held, or ctx ends, and keeps holds out until
 // leave is called.
 func (g *gate) enter(ctx context.Context) (leave func(), err error) {
 	for {
-		if held := g.holding(); held != nil {
-			select {
-			case <-held:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		if leave := g.tryEnter(); leave != nil {
+		if leave, ok := g.tryEnter(); ok {
 			return leave, nil
 		}
+		g.mu.Lock()
+		shut := g.shut
+		g.mu.Unlock()
+		if shut == nil {
+			continue // it has just opened
+		}
 		select {
-		case <-time.After(retry):
+		case <-shut:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
-// tryEnter is enter that does not wait; nil while the gate is closed or
-// closing.
-func (g *gate) tryEnter() (leave func()) {
-	if !g.rw.TryRLock() {
-		return nil
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside--; g.inside == 0 && g.idle != nil {
+		close(g.idle)
+		g.idle = nil
 	}
-	return g.rw.RUnlock
+}
+
+// tryEnter is enter that does not wait; false while the gate is shut.
+func (g *gate) tryEnter() (leave func(), ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut != nil {
+		return nil, false
+	}
+	g.inside++
+	return g.leave, true
 }
