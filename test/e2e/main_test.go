@@ -3,11 +3,12 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/umbra-vss/umbra/internal/site/sitetest"
 )
 
 // binary is the umbra program under test.
@@ -23,7 +24,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	if err := findBinary(dir); err != nil {
+	if binary, err = sitetest.Program(filepath.Join("..", ".."), dir); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -38,29 +39,6 @@ func TestMain(m *testing.M) {
 	}
 	os.RemoveAll(dir)
 	os.Exit(code)
-}
-
-func findBinary(dir string) error {
-	if binary = os.Getenv("UMBRA_BINARY"); binary != "" {
-		_, err := os.Stat(binary)
-		return err
-	}
-	root := filepath.Join("..", "..")
-	guard := filepath.Join(root, "internal/host/freeze/guardbin/umbra-freeze-guard")
-	binary = filepath.Join(dir, "umbra")
-	steps := [][]string{{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", guard, "./internal/host/freeze/guard"}, {"go", "build", "-o", binary, "./cmd/umbra"}}
-	if abs, err := filepath.Abs(guard); err == nil {
-		steps[0][5] = abs
-	}
-	for _, s := range steps {
-		cmd := exec.Command(s[0], s[1:]...)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%v: %w\n%s", s, err, out)
-		}
-	}
-	return nil
 }
 
 // inventory is what Umbra could leave behind, as one set of lines: loop

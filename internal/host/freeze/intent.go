@@ -21,6 +21,7 @@ type HoldIntent struct {
 	SetID       string           `json:"set"`
 	BootID      string           `json:"boot"` // a freeze does not survive a boot
 	Created     time.Time        `json:"created"`
+	Expedites   bool             `json:"expedites,omitempty"` // grace periods: the switch was off before, see expedite
 	Filesystems []HeldFilesystem `json:"filesystems"`
 }
 
@@ -46,7 +47,7 @@ type HeldDevice struct {
 
 // NewIntent describes the set's filesystems as they are now.
 func NewIntent(setID string, fss []*Filesystem) HoldIntent {
-	h := HoldIntent{SetID: setID, BootID: BootID(), Created: time.Now().UTC()}
+	h := HoldIntent{SetID: setID, BootID: BootID(), Created: time.Now().UTC(), Expedites: expects()}
 	for _, f := range fss {
 		h.Filesystems = append(h.Filesystems, f.Held())
 	}

@@ -115,6 +115,9 @@ func recoverFiles(ctx context.Context, paths []string) [][]Recovered {
 				Object: path, Reason: "the intent cannot be read", Remedy: "Thaw what is frozen with `fsfreeze -u`, then delete the file", Err: err}}}
 			continue
 		}
+		if h.Expedites && h.BootID == boot {
+			unexpedite()
+		}
 		results[i] = make([]Recovered, len(h.Filesystems))
 		for j, held := range h.Filesystems {
 			r := Recovered{SetID: h.SetID, Name: held.Name, Path: held.Path}

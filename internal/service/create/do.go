@@ -255,6 +255,10 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	release()
 
 	tl.Add("hold", "", holdBegin, holdEnd.Sub(holdBegin))
+	// What writers felt: from the first FIFREEZE to the last FITHAW, by the
+	// guard's own clock. The rest of the hold is telling the guard and hearing
+	// of it.
+	tl.Add("held", "", holdBegin, max(0, report.LastThaw-report.FirstFreeze))
 	tl.Add("freeze", "", holdBegin, instant.Sub(holdBegin))
 	tl.Add("commit", "", commitBegin, commitEnd.Sub(commitBegin))
 	tl.Add("thaw", "", commitEnd, holdEnd.Sub(commitEnd))
