@@ -98,8 +98,12 @@ func fromWire(ctx context.Context, procedure string, err error) error {
 			}
 		}
 	}
-	if cause := context.Cause(ctx); cause != nil {
-		if !errors.Is(cause, ctx.Err()) {
+	cause := context.Cause(ctx)
+	if _, limited := ctx.Deadline(); cause == nil && limited && connect.CodeOf(err) == connect.CodeDeadlineExceeded {
+		cause = context.DeadlineExceeded // the peer, which knows the deadline, was faster to notice
+	}
+	if cause != nil {
+		if ctx.Err() != nil && !errors.Is(cause, ctx.Err()) {
 			cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
 		}
 		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Remedy: "Call again", Err: noAnswer{cause}}

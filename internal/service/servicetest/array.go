@@ -30,6 +30,7 @@ type Array struct {
 
 	mu     sync.Mutex
 	number byte
+	made   byte // LUNs so far
 	luns   map[string]*LUN
 	bound  map[vss.ID]vss.ID // set to import
 	hooks  map[string]func(context.Context) error
@@ -71,8 +72,9 @@ func (a *Array) hook(ctx context.Context, method string) error {
 func (a *Array) Add(size uint64, fs filesystem.Identity) LUN {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n := lun.NAA{0x60, 0x01, 0x40, 0x5a, 0, a.number, 15: byte(len(a.luns) + 1)}
-	l := &LUN{Size: size, Generation: uint64(100 + len(a.luns)), Filesystem: fs,
+	a.made++
+	n := lun.NAA{0x60, 0x01, 0x40, 0x5a, 0, a.number, 15: a.made}
+	l := &LUN{Size: size, Generation: 100 + uint64(a.made), Filesystem: fs,
 		Info: lun.Info{Version: lun.InfoVersion, BusType: lun.BusSCSI, VendorID: "TEST", ProductID: a.Name, SerialNumber: n.String()[20:], StorageIDs: []lun.StorageID{n.StorageID()}}}
 	a.luns[n.String()] = l
 	return *l
