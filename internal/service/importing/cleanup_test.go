@@ -11,7 +11,7 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-var broken = errors.New("broken")
+var errBroken = errors.New("errBroken")
 
 // failed is a machine on which an import mapped nothing and left two LUNs
 // attached.
@@ -91,7 +91,7 @@ func TestCleanupAfterFailures(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, d := failed(t)
-			spoil(w, broken)
+			spoil(w, errBroken)
 			if _, err := w.im.Cleanup(t.Context(), w.session, d.Set.ID, importing.Mask); err == nil {
 				t.Fatal("no error")
 			}
@@ -122,7 +122,7 @@ func TestCleanupAfterFailures(t *testing.T) {
 // not be released; the same machine may import again all the same.
 func TestImportAgainAfterReleaseFailed(t *testing.T) {
 	w, d := failed(t)
-	w.a.Fail("ReleaseImport", broken)
+	w.a.Fail("ReleaseImport", errBroken)
 	if _, err := w.im.Cleanup(t.Context(), w.session, d.Set.ID, importing.Mask); err == nil {
 		t.Fatal("no error")
 	}

@@ -24,6 +24,10 @@ import (
 func (im *Importer) Run(ctx context.Context, session vss.ID, d *document.Document, tl *timeline.Recorder, pr *timeline.Progress) async.Outcome {
 	end := tl.Start("validate", "")
 	parts, err := im.admissible(d)
+	if err == nil {
+		// A machine that cannot attach LUNs must not bind the set to itself.
+		err = im.Host.Ready(ctx)
+	}
 	end()
 	if err != nil {
 		return im.refused(ctx, session, d, err)

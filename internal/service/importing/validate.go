@@ -37,7 +37,7 @@ func (im *Importer) admissible(d *document.Document) ([]part, error) {
 	const op = "ImportSnapshots: validate"
 	set := d.Set
 	if set == nil || !set.Transportable() || !set.Attributes.Has(vss.ATTR_HARDWARE_ASSISTED) {
-		e := &vss.Error{Code: vss.VSS_E_NONTRANSPORTABLE_BCD, Op: op, Reason: "the document describes no transportable hardware shadow copy set",
+		e := &vss.Error{Code: vss.VSS_E_NONTRANSPORTABLE_BCD, Op: op, Object: "backup components document", Reason: "the document describes no transportable hardware shadow copy set",
 			Remedy: "Create the set with --transportable and save its document after creation"}
 		if set != nil {
 			e.Object = set.ID.String()
