@@ -5,6 +5,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/document"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -12,14 +13,28 @@ import (
 // InitializeForBackup makes the object one for backups: nil for a new backup,
 // the saved document (XML or bundle) for an import. VSS_E_INVALID_XML_DOCUMENT
 // when the document cannot be read or was altered.
-func (b *BackupComponents) InitializeForBackup(ctx context.Context, document []byte) error {
-	_, err := b.client.InitializeForBackup(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: document}))
+func (b *BackupComponents) InitializeForBackup(ctx context.Context, xml []byte) error {
+	if err := checkSize("InitializeForBackup", xml); err != nil {
+		return err
+	}
+	_, err := b.client.InitializeForBackup(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: xml}))
 	return err
 }
 
+// checkSize refuses what the service would not read.
+func checkSize(op string, xml []byte) error {
+	if len(xml) <= document.MaxSize {
+		return nil
+	}
+	return &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: op, Reason: "it is larger than any document", Remedy: "Give the document that umbra create saved"}
+}
+
 // InitializeForRestore makes the object one for a restore.
-func (b *BackupComponents) InitializeForRestore(ctx context.Context, document []byte) error {
-	_, err := b.client.InitializeForRestore(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: document}))
+func (b *BackupComponents) InitializeForRestore(ctx context.Context, xml []byte) error {
+	if err := checkSize("InitializeForRestore", xml); err != nil {
+		return err
+	}
+	_, err := b.client.InitializeForRestore(ctx, connect.NewRequest(&vssv1.InitializeRequest{Token: b.token, Document: xml}))
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-var errBroken = errors.New("errBroken")
+var errBroken = errors.New("broken")
 
 // failed is a machine on which an import mapped nothing and left two LUNs
 // attached.
