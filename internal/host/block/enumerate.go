@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -39,6 +41,9 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 			continue
 		}
 		dir := filepath.Join(class, e.Name())
+		if strings.HasPrefix(e.Name(), "loop") && !worthALook(dir, e.Name(), hostTag) {
+			continue
+		}
 		// Hidden disks are single paths of an NVMe multipath disk.
 		if number(dir, "size") == 0 || number(dir, "hidden") != 0 {
 			continue
@@ -73,4 +78,28 @@ func (d Device) Foreign(hostTag string) bool {
 // before it attaches.
 func Loops(ctx context.Context, hostTag string) ([]Device, error) {
 	return list(ctx, hostTag, "loop")
+}
+
+// worthALook spares loop devices that Enumerate would leave out the dozen
+// files of a full inspection: a machine may have hundreds, of which the host
+// that imports wants one. When in doubt it is true.
+func worthALook(dir, name, hostTag string) bool {
+	if !exists(dir, "loop") {
+		return exists(dir, "partition") // the driver makes the folder when it attaches
+	}
+	fd, err := unix.Open("/dev/"+name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || unix.Major(st.Rdev) != 7 {
+		return true
+	}
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil {
+		return !errors.Is(err, unix.ENXIO)
+	}
+	_, tag, ours := ParseLoopName(unix.ByteSliceToString(info.File_name[:]))
+	return !ours || hostTag == "" || tag == hostTag
 }
