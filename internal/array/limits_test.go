@@ -106,8 +106,8 @@ func TestFullArray(t *testing.T) {
 	wantCode(t, err, vss.VSS_E_INSUFFICIENT_STORAGE, "Delete copies")
 	_, err = a.PrepareSet(ctx, vss.NewID(), transportable, []client.Source{{NAA: n}})
 	wantCode(t, err, vss.VSS_E_INSUFFICIENT_STORAGE)
-	if ok, _, err := a.AreLUNsSupported(ctx, transportable, []lun.NAA{n}); ok || err != nil {
-		t.Fatal("a full array supports copies", err)
+	if ok, _, err := a.AreLUNsSupported(ctx, transportable, []lun.NAA{n}); !ok || err != nil {
+		t.Fatal("a full array denies knowing its LUN", err) // instead of being full
 	}
 	open, err := a.OpenLUNs(ctx, []lun.NAA{n})
 	if err != nil {
@@ -117,8 +117,8 @@ func TestFullArray(t *testing.T) {
 	ballast.Close()
 	os.Remove(ballast.Name())
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) { // XFS frees in the background
-		ok, _, err := a.AreLUNsSupported(ctx, transportable, []lun.NAA{n})
-		if ok && err == nil {
+		_, err := r.admin.CreateLUN(ctx, "", mib)
+		if err == nil {
 			break
 		}
 		if time.Since(start) > 10*time.Second {

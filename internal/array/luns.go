@@ -431,7 +431,8 @@ func (a *Array) describe(host string, luns []lun.NAA) ([]*lunRecord, error) {
 	return out, nil
 }
 
-// supported reports whether LUNs can be copied now, and if not why.
+// supported reports whether LUNs can be copied, and if not why. That the array
+// is full is no property of a LUN: preparing the set says so, with its own code.
 func (a *Array) supported(host string, luns []lun.NAA) (bool, string, error) {
 	for _, n := range luns {
 		l := a.state.lun(n)
@@ -441,13 +442,6 @@ func (a *Array) supported(host string, luns []lun.NAA) (bool, string, error) {
 		case a.lost[n]:
 			return false, n.String() + " has lost its file", nil
 		}
-	}
-	sp, err := a.store.Space()
-	if err != nil {
-		return false, "", err
-	}
-	if sp.Free < a.watermark(sp) {
-		return false, "the array is full", nil
 	}
 	return true, "", nil
 }
