@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -20,14 +21,29 @@ type nobody struct{}
 func (nobody) OpenLUNs(context.Context, []lun.NAA) ([]loop.Opened, error) { return nil, nil }
 func (nobody) CloseLUNs(context.Context, []lun.NAA) error                 { return nil }
 
+// store is the filesystem that holds the array's LUNs, while it is mounted.
+func (s *Site) store() (dev uint64) {
+	var st unix.Stat_t
+	if s.arrayNS != nil && unix.Stat(s.ArrayPath(filepath.Join(s.ArrayDir(), "store")), &st) == nil {
+		dev = st.Dev
+	}
+	return dev
+}
+
+// ours reports whether a loop device is of this site: another site on this
+// machine may have hosts of the same names.
+func (s *Site) ours(d block.Device, store uint64) bool {
+	return d.Loop != nil && (strings.HasPrefix(d.Loop.BackingFile, s.Dir+"/") || store != 0 && d.Loop.Dev == store)
+}
+
 // detachAll detaches the loop devices of one of the site's hosts. A device
 // number is nobody's name: the initiator checks that each device still is the
 // one that was found, since others on this machine take and leave them.
-func detachAll(ctx context.Context, tag string) error {
+func (s *Site) detachAll(ctx context.Context, tag string, store uint64) error {
 	ds, err := block.Loops(ctx, tag)
 	in := loop.New(tag, nobody{})
 	for _, d := range ds {
-		if d.Loop == nil || d.Loop.HostTag != tag {
+		if !s.ours(d, store) || d.Loop.HostTag != tag {
 			continue // Loops also shows what bears no host's tag at all
 		}
 		derr := in.Detach(ctx, d)

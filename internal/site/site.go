@@ -51,7 +51,7 @@ func New(o Options) (*Site, error) {
 		return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "build site", Object: object, Reason: reason, Remedy: remedy, Err: err}
 	}
 	if os.Geteuid() != 0 {
-		return nil, &vss.Error{Code: vss.E_ACCESSDENIED, Op: "build site", Reason: "namespaces, mounts and loop devices need root", Remedy: "Run it as root"}
+		return nil, &vss.Error{Code: vss.E_ACCESSDENIED, Op: "build site", Object: "this machine", Reason: "namespaces, mounts and loop devices need root", Remedy: "Run it as root"}
 	}
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		return nil, bad("/dev/loop-control", "this kernel has no loop devices", "Load the loop module, or use a kernel that has it", err)
@@ -238,8 +238,9 @@ func (s *Site) Close() error {
 			h.daemon.stop()
 			h.ns.close() // its mounts go with it
 		}
+		store := s.store()
 		for _, h := range s.hosts {
-			s.closeErr = errors.Join(s.closeErr, detachAll(ctx, block.HostTag(h.Name)))
+			s.closeErr = errors.Join(s.closeErr, s.detachAll(ctx, block.HostTag(h.Name), store))
 		}
 		if s.arrayNS != nil {
 			s.array.stop()
