@@ -91,15 +91,18 @@ func (m *Machine) Watch(ctx context.Context) (<-chan string, func(), error) {
 	return names, stop, nil
 }
 
-// Rescan makes each array's initiator look for its own LUNs of the list.
+// Rescan makes each array's initiator look for its own LUNs of the list. LUNs
+// of no joined array will not come by themselves: that is an error, too.
 func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
 	var out []block.Device
 	var errs error
+	owned := make([]bool, len(luns))
 	for _, in := range m.Initiators() {
 		var mine []lun.Info
-		for _, l := range luns {
+		for i, l := range luns {
 			if in.Owns(l) {
 				mine = append(mine, l)
+				owned[i] = true
 			}
 		}
 		if len(mine) == 0 {
@@ -108,6 +111,11 @@ func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, 
 		ds, err := in.Rescan(ctx, mine)
 		out = append(out, ds...)
 		errs = errors.Join(errs, err)
+	}
+	for i, l := range luns {
+		if !owned[i] {
+			errs = errors.Join(errs, errOfNoArray(l))
+		}
 	}
 	return out, errs
 }
