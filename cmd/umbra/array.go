@@ -56,7 +56,7 @@ its LUNs as descriptors over --data-socket.`,
 		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --store-size 500G",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
-				return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "array serve", Reason: "the array mounts its store and opens LUNs as root", Remedy: "Run it as root"}
+				return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "array serve", Object: cfg.Dir, Reason: "the array mounts its store and opens LUNs as root", Remedy: "Run it as root"}
 			}
 			if storeSize != "" {
 				n, err := parseSize(storeSize)

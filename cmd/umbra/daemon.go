@@ -12,6 +12,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/daemon"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 func (a *app) daemonCmd() *cobra.Command {
@@ -76,6 +77,9 @@ folder holds a set. A freeze that an administrator made on the same volume in
 that window is thawed too: the kernel does not say who owns a freeze.`,
 		Example: "  umbra thaw-intents --state-dir /var/lib/umbra",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 { // who cannot see the intents must not say that there are none
+				return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "thaw intents", Object: stateDir, Reason: "reading intents and thawing need root", Remedy: "Run it as root"}
+			}
 			rs, err := freeze.RecoverIntents(cmd.Context(), daemon.HoldDir(stateDir), logger())
 			type row struct {
 				Set    string `json:"set"`

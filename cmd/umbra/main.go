@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string) int {
 		return exitPartial
 	case errors.Is(err, errReported):
 		return exitFailed
-	case errors.As(err, &ue):
+	case errors.As(err, &ue), strings.HasPrefix(err.Error(), "required flag(s) "): // cobra has no type for it
 		fmt.Fprintf(a.err, "umbra: %v\nSee umbra --help.\n", err)
 		return exitUsage
 	}
@@ -105,7 +106,30 @@ On machine B:   umbra import set.umbra
 	add("copies", a.createCmd(), a.importCmd(), a.exposeCmd(), a.unexposeCmd(), a.listCmd(), a.showCmd(), a.deleteCmd(), a.cleanupCmd(), a.saveCmd())
 	add("machine", a.joinCmd(), a.rescanCmd(), a.detachCmd(), a.statusCmd())
 	add("services", a.daemonCmd(), a.arrayCmd(), a.thawIntentsCmd(), a.demoCmd())
+	refuseUnknown(c)
 	return c
+}
+
+// refuseUnknown makes a group of commands refuse a word that is none of them,
+// and a missing word, with the usage code: a script must not take a help text
+// for success.
+func refuseUnknown(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		refuseUnknown(sub)
+	}
+	if !c.HasSubCommands() || c.Runnable() {
+		return
+	}
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, as []string) error {
+		switch {
+		case len(as) > 0:
+			return usageError{fmt.Errorf("%s: unknown command %q", c.CommandPath(), as[0])}
+		case c.HasParent():
+			return usageError{fmt.Errorf("%s: name a command of it", c.CommandPath())}
+		}
+		return c.Help()
+	}
 }
 
 // args wraps cobra's argument checks so that they end with the usage code.

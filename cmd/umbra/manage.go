@@ -138,7 +138,7 @@ that nobody has imported.`,
 				return nil, 0, err
 			}
 			if len(cs) == 0 {
-				return nil, 0, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "DeleteSnapshots", Reason: "there is no copy on this machine", Remedy: "See umbra list copies"}
+				return nil, 0, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "DeleteSnapshots", Object: "oldest copy", Reason: "there is no copy on this machine", Remedy: "See umbra list copies"}
 			}
 			oldest := cs[0]
 			for _, s := range cs {

@@ -38,7 +38,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Reason: "freezing, mounting and attaching need root", Remedy: "Run umbra daemon as root, or use the systemd unit"}
+		return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Object: c.HostName, Reason: "freezing, mounting and attaching need root", Remedy: "Run umbra daemon as root, or use the systemd unit"}
 	}
 	// First of all, and without the catalogue: whatever the last life may have
 	// left frozen is thawed.

@@ -120,8 +120,16 @@ func authorize(ctx context.Context, op string) error {
 	if ok && (cred.UID == 0 || isOperator(cred)) {
 		return nil
 	}
-	return &vss.Error{Code: vss.E_ACCESSDENIED, Op: op, Reason: "the caller is neither root nor a member of group " + OperatorsGroup,
+	return &vss.Error{Code: vss.E_ACCESSDENIED, Op: op, Object: caller(cred, ok), Reason: "the caller is neither root nor a member of group " + OperatorsGroup,
 		Remedy: "Run it as root, or add the user to group " + OperatorsGroup}
+}
+
+// caller names who calls.
+func caller(c rpc.Credentials, known bool) string {
+	if !known {
+		return "unknown caller"
+	}
+	return "user " + strconv.Itoa(int(c.UID))
 }
 
 // isOperator looks the user's groups up; the credentials carry one group only.

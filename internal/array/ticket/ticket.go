@@ -135,7 +135,7 @@ func Verify(pub ed25519.PublicKey, raw []byte, want Expect) (Ticket, error) {
 func Peek(raw []byte) (Ticket, error) {
 	t, n, err := decode(raw)
 	if err != nil || n != len(raw) {
-		return Ticket{}, &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: "read ticket",
+		return Ticket{}, &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: "read ticket", Object: "transport ticket",
 			Reason: ErrMalformed.Error(), Remedy: "Copy the document again from the machine that created it", Err: ErrMalformed}
 	}
 	return t, nil
@@ -149,7 +149,7 @@ func Split(raw []byte) ([][]byte, error) {
 	for rest := raw; ; {
 		t, n, err := decode(rest)
 		if err != nil || len(out) == MaxTickets || seen[t.ArrayID] {
-			return nil, &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: "read ticket",
+			return nil, &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: "read ticket", Object: "transport ticket",
 				Reason: ErrMalformed.Error(), Remedy: "Copy the document again from the machine that created it", Err: ErrMalformed}
 		}
 		seen[t.ArrayID] = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
@@ -41,7 +42,7 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 	case len(c.Attachments) != 1:
 		return bad(vss.VSS_E_VOLUME_NOT_SUPPORTED, id.String(), "the filesystem spans several LUNs", "Use the block nodes, see umbra list luns", nil)
 	case !filepath.IsAbs(folder):
-		return bad(vss.E_INVALIDARG, folder, "not an absolute path", "Name an existing empty folder by its full path", nil)
+		return bad(vss.E_INVALIDARG, strconv.Quote(folder), "not an absolute path", "Name an existing empty folder by its full path", nil)
 	}
 	// Links are followed once, here: what is recorded is where the mount is.
 	real, err := filepath.EvalSymlinks(folder)
