@@ -28,7 +28,7 @@ func TestBrokenOffImport(t *testing.T) {
 			}
 			<-g.b.DaemonDone()
 			before := g.copiesOnArray()
-			if len(before) != 1 || strings.Join(before[0].Masks, ",") != "hostb" {
+			if len(before) != 1 || strings.Join(before[0].Masks, ",") != g.b.Name {
 				t.Fatalf("on the array: %+v", before)
 			}
 			for range 2 { // restart, kill, restart: nothing changes
@@ -40,7 +40,7 @@ func TestBrokenOffImport(t *testing.T) {
 				}
 				g.b.KillDaemon()
 			}
-			if after := g.copiesOnArray(); len(after) != 1 || after[0].NAA != before[0].NAA || strings.Join(after[0].Masks, ",") != "hostb" {
+			if after := g.copiesOnArray(); len(after) != 1 || after[0].NAA != before[0].NAA || strings.Join(after[0].Masks, ",") != g.b.Name {
 				t.Fatalf("the service undid a failed import: %+v", after)
 			}
 			g.must(g.b.StartDaemon(g.ctx, nil))

@@ -66,9 +66,14 @@ func (f *fixture) must(err error) {
 	}
 }
 
+var sites int
+
 func (f *fixture) host(name string) *site.Host {
 	f.Helper()
-	h, err := f.site.AddHost(f.ctx, name)
+	// Other sites on this machine have other hosts: a host knows its loop
+	// devices by its own name.
+	sites++
+	h, err := f.site.AddHost(f.ctx, fmt.Sprintf("%s-%d-%d", name, os.Getpid(), sites))
 	f.must(err)
 	return h
 }

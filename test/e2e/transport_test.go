@@ -52,7 +52,7 @@ func TestTransport(t *testing.T) {
 		if !c.Attributes.Has(vss.ATTR_IMPORTED | vss.ATTR_TRANSPORTABLE | vss.ATTR_HARDWARE_ASSISTED | vss.ATTR_NOT_SURFACED) {
 			t.Errorf("attributes of %s: %s", c.OriginalVolumeName, c.Attributes)
 		}
-		if c.OriginatingMachine != "hosta" || c.SnapshotsCount != 3 || c.Status != vss.SS_CREATED {
+		if c.OriginatingMachine != f.a.Name || c.SnapshotsCount != 3 || c.Status != vss.SS_CREATED {
 			t.Errorf("properties: %+v", c)
 		}
 		// Readable at once, without expose: device object + original path.
@@ -83,7 +83,7 @@ func TestTransport(t *testing.T) {
 	_, err = f.importOn(c, set.doc)
 	f.fails(err, 1, vss.VSS_E_BAD_STATE)
 	for _, l := range f.copiesOnArray() {
-		if strings.Join(l.Masks, ",") != "hostb" {
+		if strings.Join(l.Masks, ",") != f.b.Name {
 			t.Errorf("%s is unmasked to %v", l.NAA, l.Masks)
 		}
 	}
