@@ -129,6 +129,10 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 		return fail(err)
 	}
 
+	dctx, stopDescribing := context.WithCancel(ctx)
+	defer stopDescribing()
+	described := r.describing(dctx)
+
 	r.pr.Report("arrive", "", 0, len(r.awaited))
 	end = r.tl.Start("arrive", "")
 	err = r.arrive(ctx, events)
@@ -142,7 +146,7 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 
 	r.pr.Report("verify", "", 0, len(r.set.Snapshots))
 	end = r.tl.Start("verify", "")
-	statuses := r.verify(ctx)
+	statuses := r.verify(ctx, described())
 	end()
 	if err := ctx.Err(); err != nil {
 		return fail(err)

@@ -15,8 +15,7 @@ import (
 
 // verify checks every copy whose LUNs arrived, in parallel, and returns the
 // outcome of each copy of the set in the document's order.
-func (r *run) verify(ctx context.Context) []catalog.CopyStatus {
-	described := r.describe(ctx)
+func (r *run) verify(ctx context.Context, described map[string]described) []catalog.CopyStatus {
 	out := make([]catalog.CopyStatus, len(r.set.Snapshots))
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -40,6 +39,33 @@ func (r *run) verify(ctx context.Context) []catalog.CopyStatus {
 type described struct {
 	provider.Description
 	err error
+}
+
+// describing asks the storage systems while the disks arrive: LocateLUNs is
+// what fixes the copies, so the answers hold from then on. The returned function
+// waits for them, or for the end of ctx.
+func (r *run) describing(ctx context.Context) func() map[string]described {
+	answers := make(chan map[string]described, 1)
+	go func() {
+		var out map[string]described
+		if err := registry.Guard("DescribeLUNs", func() error { out = r.describe(ctx); return nil }); err != nil {
+			out = map[string]described{}
+			for _, p := range r.parts {
+				for _, l := range p.luns {
+					out[key(l)] = described{err: err}
+				}
+			}
+		}
+		answers <- out
+	}()
+	return func() map[string]described {
+		select {
+		case out := <-answers:
+			return out
+		case <-ctx.Done():
+			return nil // the import is given up
+		}
+	}
 }
 
 // describe asks each storage system once for all its LUNs.
