@@ -68,8 +68,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	if err != nil {
 		return err
 	}
-	defer os.Remove(c.Socket)
-	defer l.Close()
+	defer l.Close() // which removes the socket, once, and not a successor's
 
 	arrays, err := openArrays(filepath.Join(c.StateDir, "arrays"), c.HostName, log)
 	if err != nil {

@@ -41,6 +41,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if cerr == nil {
 			t.say("no mount, loop device, namespace, process or file is left")
 		}
+		if ctx.Err() != nil {
+			err = errors.New("the demo was interrupted") // and whatever it was doing failed for that
+		}
 		err = errors.Join(err, cerr)
 		if err == nil {
 			fmt.Fprintf(o.Out, "\nDone in %s.\n", time.Since(t.begun).Round(100*time.Millisecond))
