@@ -29,8 +29,7 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 	class := filepath.Join(sysRoot, "class/block")
 	entries, err := os.ReadDir(class)
 	if err != nil {
-		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "enumerate devices", Object: class,
-			Reason: "the kernel's list of block devices cannot be read", Remedy: "Mount sysfs at /sys", Err: err}
+		return nil, unlisted(class, err)
 	}
 	var devices []Device
 	for _, e := range entries {
@@ -41,9 +40,6 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 			continue
 		}
 		dir := filepath.Join(class, e.Name())
-		if strings.HasPrefix(e.Name(), "loop") && !worthALook(dir, e.Name(), hostTag) {
-			continue
-		}
 		// Hidden disks are single paths of an NVMe multipath disk.
 		if number(dir, "size") == 0 || number(dir, "hidden") != 0 {
 			continue
@@ -74,32 +70,64 @@ func (d Device) Foreign(hostTag string) bool {
 	return hostTag != "" && d.Loop != nil && d.Loop.HostTag != "" && d.Loop.HostTag != hostTag
 }
 
-// Loops is Enumerate for attached loop devices alone: what an initiator asks
-// before it attaches.
+// Loops is Enumerate for attached loop devices alone.
 func Loops(ctx context.Context, hostTag string) ([]Device, error) {
 	return list(ctx, hostTag, "loop")
 }
 
-// worthALook spares loop devices that Enumerate would leave out the dozen
-// files of a full inspection: a machine may have hundreds, of which the host
-// that imports wants one. When in doubt it is true.
-func worthALook(dir, name, hostTag string) bool {
-	if !exists(dir, "loop") {
-		return exists(dir, "partition") // the driver makes the folder when it attaches
-	}
-	fd, err := unix.Open("/dev/"+name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+// Own lists the loop devices that the host with this tag attached, which is
+// what an initiator asks before it attaches more. Of a machine's hundreds of
+// others it does no more than read their names.
+func Own(ctx context.Context, hostTag string) ([]Device, error) {
+	class := filepath.Join(sysRoot, "class/block")
+	entries, err := os.ReadDir(class)
 	if err != nil {
-		return true
+		return nil, unlisted(class, err)
+	}
+	var devices []Device
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		name := e.Name()
+		// The driver makes the folder when something is attached.
+		if !strings.HasPrefix(name, "loop") || !exists(filepath.Join(class, name), "loop") || foreignNode("/dev/"+name, hostTag) {
+			continue
+		}
+		dev, err := Inspect(ctx, name)
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if dev.Loop != nil && dev.Loop.HostTag == hostTag {
+			devices = append(devices, dev)
+		}
+	}
+	return devices, nil
+}
+
+// foreignNode reports whether a loop device certainly is not of the host.
+func foreignNode(node, hostTag string) bool {
+	fd, err := open(node)
+	if err != nil {
+		return false
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || unix.Major(st.Rdev) != 7 {
-		return true
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || unix.Major(st.Rdev) != loopMajor {
+		return false
 	}
 	info, err := unix.IoctlLoopGetStatus64(fd)
 	if err != nil {
-		return !errors.Is(err, unix.ENXIO)
+		return errors.Is(err, unix.ENXIO)
 	}
 	_, tag, ours := ParseLoopName(unix.ByteSliceToString(info.File_name[:]))
-	return !ours || hostTag == "" || tag == hostTag
+	return !ours || tag != hostTag
+}
+
+func unlisted(class string, err error) error {
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "enumerate devices", Object: class,
+		Reason: "the kernel's list of block devices cannot be read", Remedy: "Mount sysfs at /sys", Err: err}
 }

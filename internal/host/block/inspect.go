@@ -66,7 +66,8 @@ func parseNumber(s string) (major, minor uint32, ok bool) {
 // node by which the caller came, used where /dev has no node of that name.
 func inspectNumber(major, minor uint32, path string) (Device, error) {
 	link := filepath.Join(sysRoot, "dev/block", fmt.Sprintf("%d:%d", major, minor))
-	dir, err := filepath.EvalSymlinks(link)
+	target, err := os.Readlink(link)
+	dir := filepath.Join(filepath.Dir(link), target)
 	if err != nil {
 		return Device{}, gone(fmt.Sprintf("block device %d:%d", major, minor), err)
 	}
@@ -119,8 +120,10 @@ func nodeOf(dev Device, path string) string {
 // isLoop asks by the driver's number, which is fixed (LOOP_MAJOR).
 func isLoop(dir string) bool {
 	major, _, ok := parseNumber(attr(dir, "dev"))
-	return ok && major == 7
+	return ok && major == loopMajor
 }
+
+const loopMajor = 7
 
 // inspectLoop takes everything of a loop device from one open descriptor, so
 // that size, sequence number and backing file belong together.

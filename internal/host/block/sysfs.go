@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysRoot is where the kernel describes devices.
@@ -12,12 +14,32 @@ const sysRoot = "/sys"
 
 // attr reads a one-line attribute of a sysfs folder; "" if there is none.
 // Attributes vanish with their device at any time, so absence is no error.
+//
+// By plain system calls: os.ReadFile takes three times as many, and looking at
+// one disk reads ten attributes.
 func attr(dir, name string) string {
-	b, err := os.ReadFile(filepath.Join(dir, name))
+	fd, err := open(filepath.Join(dir, name))
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(b))
+	defer unix.Close(fd)
+	var buf [4096]byte // the most an attribute of text has
+	for {
+		n, err := unix.Read(fd, buf[:])
+		if err == unix.EINTR {
+			continue
+		}
+		return strings.TrimSpace(string(buf[:max(n, 0)]))
+	}
+}
+
+func open(path string) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
 }
 
 // number reads a decimal attribute; 0 if there is none.

@@ -131,13 +131,13 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 // attached finds this host's LUNs among the machine's loop devices. One that
 // is being detached does not count.
 func (i *Initiator) attached(ctx context.Context) (map[lun.NAA]block.Device, error) {
-	all, err := block.Loops(ctx, i.hostTag)
+	all, err := block.Own(ctx, i.hostTag)
 	if err != nil {
 		return nil, err
 	}
 	here := make(map[lun.NAA]block.Device)
 	for _, dev := range all {
-		if dev.Loop.HostTag == i.hostTag && !dev.Loop.Autoclear {
+		if !dev.Loop.Autoclear {
 			here[dev.Loop.NAA] = dev
 		}
 	}
