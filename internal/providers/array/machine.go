@@ -269,6 +269,24 @@ func (p *Provider) AbortSnapshots(ctx context.Context, id vss.ID) error {
 	return nil
 }
 
+// DropSet deletes what the arrays have of a set whose creation an earlier life
+// of this service broke off, durable or not: no document was issued, so nobody
+// waits for it. Arrays that know nothing of it do nothing. An array that cannot
+// be asked is an error, because it may keep copies that are nobody's.
+func (p *Provider) DropSet(ctx context.Context, id vss.ID) error {
+	var mu sync.Mutex
+	var errs []error
+	_ = each(ctx, p.arrays(), func(ctx context.Context, c *client.Client) error {
+		if err := c.AbortSet(ctx, id, true); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		}
+		return nil // one array that is away keeps no other from it
+	})
+	return permitted("DropSet", errors.Join(errs...))
+}
+
 func (p *Provider) dropUnlessDurable(ctx context.Context, s *set) error {
 	p.mu.Lock()
 	keep := s.durable()
