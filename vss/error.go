@@ -79,7 +79,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // ErrImportInProgress is the VSS_E_BAD_STATE of an import that met another on
 // this machine (requester.md 3.2 P6). It matches with errors.Is also after it
 // crossed the wire.
-var ErrImportInProgress error = &Error{Code: VSS_E_BAD_STATE, Op: "ImportSnapshots", Reason: "another import runs on this machine",
+var ErrImportInProgress error = &Error{Code: VSS_E_BAD_STATE, Op: "ImportSnapshots", Object: "this machine", Reason: "another import runs on this machine",
 	Remedy: "Wait until it is done; umbra import without --no-wait queues by itself"}
 
 // Is reports whether target is the Error's code, or an *Error that says the
