@@ -146,6 +146,7 @@ type arrayLUN struct {
 	Copy       bool     `json:"copy"`
 	Masks      []string `json:"masks"`
 	AttachedBy []string `json:"attached_by"`
+	SetID      string   `json:"set_id"`
 }
 
 func (f *fixture) copiesOnArray() []arrayLUN {

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// guardOf finds the freeze guard: the daemon's child of that name.
+func guardOf(daemon int) int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, p := range stats {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			continue
+		}
+		// pid (comm) state ppid …; comm may hold anything.
+		_, rest, _ := strings.Cut(string(b), ") ")
+		fields := strings.Fields(rest)
+		if len(fields) < 2 || fields[1] != strconv.Itoa(daemon) {
+			continue
+		}
+		cmd, err := os.ReadFile(filepath.Join(filepath.Dir(p), "cmdline"))
+		if err != nil || !strings.Contains(string(cmd), "freeze-guard") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(p))); err == nil {
+			return pid
+		}
+	}
+	return 0
+}
+
+// held is a creation that is stopped in its hold.
+type held struct {
+	guard int
+	done  chan error
+}
+
+// hold arms A's daemon to stop in the hold, starts a creation and returns when
+// it is there.
+func (f *fixture) hold(sleep string, daemonArgs []string, volumes ...string) held {
+	f.Helper()
+	here := filepath.Join(f.site.Dir, "held")
+	_ = os.Remove(here)
+	f.a.StopDaemon()
+	f.must(f.a.StartDaemon(f.ctx, []string{"UMBRA_FAILPOINTS=create.in-hold=touch(" + here + ")+sleep(" + sleep + ")"}, daemonArgs...))
+	h := held{done: make(chan error, 1)}
+	go func() {
+		_, err := f.tryCreate("app-rollback", volumes...)
+		h.done <- err
+	}()
+	eventually(f, "the hold begins", 20*time.Second, exists(here))
+	if h.guard = guardOf(f.a.DaemonPID()); h.guard == 0 {
+		f.Fatal("no freeze guard is seen")
+	}
+	return h
+}
+
+// thawed asserts that the volumes can be written to before the limit: a write
+// would hang on a frozen one, so it is asked with FITHAW, which answers once.
+func (f *fixture) thawedWithin(limit time.Duration, since time.Time, ths ...thawer) {
+	f.Helper()
+	time.Sleep(time.Until(since.Add(limit)))
+	for i, th := range ths {
+		if th.frozen(f) {
+			f.Errorf("volume %d is frozen after %s", i, limit)
+		}
+	}
+}
+
+// TestGuardDies: whatever becomes of guard and daemon in the hold, the
+// volumes run on, and the set never was.
+func TestGuardDies(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	w, _, _ := f.volume("w", "xfs")
+	none := func(g *fixture) {
+		g.Helper()
+		if c := g.copiesOnArray(); len(c) != 0 {
+			g.Errorf("copies of a set that failed: %+v", c)
+		}
+		if h, _ := filepath.Glob(filepath.Join(g.a.StateDir(), "holds", "*")); len(h) != 0 {
+			g.Errorf("hold intents: %v", h)
+		}
+	}
+	f.run("guard killed", func(g *fixture) {
+		th, th2 := g.thawer(v), g.thawer(w)
+		h := g.hold("2s", nil, v, w)
+		g.must(syscall.Kill(h.guard, syscall.SIGKILL))
+		g.thawedWithin(100*time.Millisecond, time.Now(), th, th2)
+		g.fails(<-h.done, 1, vss.VSS_E_HOLD_WRITES_TIMEOUT)
+		none(g)
+	})
+	f.run("guard stopped", func(g *fixture) {
+		th, th2 := g.thawer(v), g.thawer(w)
+		h := g.hold("500ms", nil, v, w)
+		g.must(syscall.Kill(h.guard, syscall.SIGSTOP))
+		defer func() { _ = syscall.Kill(h.guard, syscall.SIGKILL) }()
+		err := <-h.done
+		g.thawedWithin(0, time.Now(), th, th2)
+		if err != nil { // released all the same: whether the set is good is the service's to say
+			g.fails(err, 1, vss.VSS_E_HOLD_WRITES_TIMEOUT)
+			none(g)
+		} else {
+			g.Log("the set was made")
+			_, err := g.a.Umbra(g.ctx, "delete", "set", g.lastSet())
+			g.must(err)
+		}
+	})
+	f.run("daemon stopped", func(g *fixture) {
+		th, th2 := g.thawer(v), g.thawer(w)
+		h := g.hold("100ms", []string{"--hold-limit", "2s"}, v, w)
+		daemon := g.a.DaemonPID()
+		g.must(syscall.Kill(daemon, syscall.SIGSTOP))
+		defer func() { _ = syscall.Kill(daemon, syscall.SIGCONT) }()
+		g.thawedWithin(2300*time.Millisecond, time.Now(), th, th2)
+		g.must(syscall.Kill(daemon, syscall.SIGCONT))
+		g.fails(<-h.done, 1, vss.VSS_E_HOLD_WRITES_TIMEOUT)
+		none(g)
+	})
+	for _, how := range []string{"thaw-intents", "restart"} {
+		f.run("both killed, then "+how, func(g *fixture) {
+			th, th2 := g.thawer(v), g.thawer(w)
+			h := g.hold("5s", nil, v, w)
+			g.must(syscall.Kill(g.a.DaemonPID(), syscall.SIGSTOP)) // else it would thaw when the guard is gone
+			g.must(syscall.Kill(h.guard, syscall.SIGKILL))
+			g.a.KillDaemon()
+			if err := <-h.done; err == nil {
+				g.Error("create succeeded though the daemon died")
+			}
+			since := time.Now()
+			if how == "restart" {
+				g.must(g.a.StartDaemon(g.ctx, nil))
+				g.thawedWithin(time.Second, since, th, th2)
+			} else {
+				out, err := g.a.Run(g.ctx, binary, "thaw-intents", "--state-dir", g.a.StateDir())
+				g.must(err)
+				if strings.Count(out, "thawed") != 2 {
+					g.Errorf("thaw-intents: %s", out)
+				}
+				g.thawedWithin(0, since, th, th2)
+				g.must(g.a.StartDaemon(g.ctx, nil))
+			}
+			none(g)
+		})
+	}
+	f.a.StopDaemon()
+	f.must(f.a.StartDaemon(f.ctx, nil))
+	f.works(v, w)
+}
+
+// lastSet is the newest set's ID on A.
+func (f *fixture) lastSet() string {
+	f.Helper()
+	d := fmt.Sprintf("%s/set%d.umbra", f.site.Dir, f.docs)
+	_, doc := f.readSet(createdSet{doc: d})
+	return doc.Set.ID.String()
+}

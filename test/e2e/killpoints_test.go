@@ -1,0 +1,321 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/umbra-vss/umbra/internal/failpoint"
+	_ "github.com/umbra-vss/umbra/internal/service/copies" // registers its failpoints
+	_ "github.com/umbra-vss/umbra/internal/service/create"
+	_ "github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/site"
+	"github.com/umbra-vss/umbra/requester"
+)
+
+// points lists the failpoints of a pipeline.
+func (f *fixture) points(prefix string) (out []string) {
+	f.Helper()
+	for _, n := range failpoint.Names() {
+		if strings.HasPrefix(n, prefix) {
+			out = append(out, n)
+		}
+	}
+	if len(out) < 2 {
+		f.Fatalf("failpoints of %s: %v", prefix, out)
+	}
+	return out
+}
+
+// armOn restarts a host's daemon with failpoints.
+func (f *fixture) armOn(h *site.Host, spec string) {
+	f.Helper()
+	h.StopDaemon()
+	f.must(h.StartDaemon(f.ctx, []string{"UMBRA_FAILPOINTS=" + spec}))
+}
+
+// accounted asserts that every copy on the array is of a set that A lists.
+func (f *fixture) accounted() {
+	f.Helper()
+	sets := f.sets()
+	for _, c := range f.copiesOnArray() {
+		if !strings.Contains(sets, c.SetID) {
+			f.Errorf("a copy of a set nobody lists: %+v", c)
+		}
+	}
+}
+
+// TestKilledCreating: the daemon dies at every point of creation. Nothing is
+// frozen, no copy is nobody's, and the next creation works.
+func TestKilledCreating(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	w, _, _ := f.volume("w", "xfs")
+	for _, point := range f.points("create.") {
+		f.run(point, func(g *fixture) {
+			th, th2 := g.thawer(v), g.thawer(w)
+			g.armOn(g.a, point+"=kill")
+			if _, err := g.tryCreate("app-rollback", v, w); err == nil {
+				g.Fatal("create succeeded though the daemon died")
+			}
+			<-g.a.DaemonDone()
+			g.must(g.a.StartDaemon(g.ctx, nil))
+			if th.frozen(g) || th2.frozen(g) {
+				g.Error("a volume is frozen")
+			}
+			g.accounted()
+			copies := g.copiesOnArray()
+			if point != "create.after-record" && len(copies) != 0 {
+				g.Errorf("copies of a set that never was: %+v", copies)
+			}
+			for _, s := range strings.Fields(g.idsIn(copies)) { // on record, and its document can be had
+				doc := g.site.Dir + "/again.umbra"
+				_, err := g.a.Umbra(g.ctx, "save", s, "--document", doc)
+				g.must(err)
+				_, err = g.importOn(g.b, doc)
+				g.must(err)
+				_, err = g.b.Umbra(g.ctx, "delete", "set", s)
+				g.must(err)
+				g.must(os.Remove(doc))
+			}
+			g.works(v, w)
+		})
+	}
+}
+
+// TestArrayAwayAtRestart: a set that was broken off is not forgotten because
+// the array cannot be asked to drop it.
+func TestArrayAwayAtRestart(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	f.armOn(f.a, "create.after-post-commit=kill")
+	if _, err := f.tryCreate("app-rollback", v); err == nil {
+		t.Fatal("create succeeded though the daemon died")
+	}
+	<-f.a.DaemonDone()
+	f.site.KillArray()
+	f.must(f.a.StartDaemon(f.ctx, nil))
+	out, err := f.a.Umbra(f.ctx, "list", "events", "--output", "json")
+	f.must(err)
+	if !strings.Contains(out, "recovery.failed") {
+		t.Errorf("no event: %s", out)
+	}
+	f.must(f.site.StartArray(f.ctx, nil))
+	if c := f.copiesOnArray(); len(c) != 1 {
+		t.Errorf("on the array: %+v", c)
+	}
+	f.armOn(f.a, "")
+	if c := f.copiesOnArray(); len(c) != 0 {
+		t.Errorf("nobody's copies: %+v", c)
+	}
+	f.works(v)
+}
+
+// TestKilledImporting: the daemon dies at every point of an import. The
+// import is left as it is and listed, or it is done.
+func TestKilledImporting(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	w, _, _ := f.volume("w", "btrfs")
+	f.put(v, "hello", "hello")
+	for _, point := range f.points("import.") {
+		f.run(point, func(g *fixture) {
+			set := g.create("app-rollback", v, w)
+			g.armOn(g.b, point+"=kill")
+			if _, err := g.importOn(g.b, set.doc); err == nil {
+				g.Fatal("import succeeded though the daemon died")
+			}
+			<-g.b.DaemonDone()
+			g.must(g.b.StartDaemon(g.ctx, nil))
+			done := point == "import.after-record" || point == "import.after-mount"
+			orphans := g.orphans(g.b)
+			var listed []string
+			for _, o := range orphans {
+				listed = append(listed, o.Name)
+			}
+			for _, c := range g.copiesOnArray() {
+				if len(c.Masks) > 0 && !done && !strings.Contains(strings.Join(listed, " "), c.NAA) {
+					g.Errorf("unmasked and not listed: %+v", c)
+				}
+			}
+			if !done {
+				_, err := g.b.Umbra(g.ctx, "cleanup", set.SetID.String())
+				g.must(err)
+				_, err = g.importOn(g.b, set.doc)
+				g.must(err)
+			} else if len(orphans) != 0 {
+				g.Errorf("orphans of an import that is done: %+v", orphans)
+			}
+			out, err := g.b.Umbra(g.ctx, "list", "copies", "--output", "json")
+			g.must(err)
+			if strings.Count(out, set.SetID.String()) != 2 || strings.Contains(out, `"device_object": ""`) {
+				g.Errorf("copies: %s", out)
+			}
+			_, err = g.b.Umbra(g.ctx, "delete", "set", set.SetID.String())
+			g.must(err)
+			if c := g.copiesOnArray(); len(c) != 0 {
+				g.Errorf("copies left: %+v", c)
+			}
+			g.nothingOn(g.b)
+		})
+	}
+}
+
+// nothingOn asserts that a host has no LUN of this site, no rule and no
+// device object.
+func (f *fixture) nothingOn(h *site.Host) {
+	f.Helper()
+	out, err := h.Umbra(f.ctx, "list", "luns", "--output", "json")
+	f.must(err)
+	if strings.TrimSpace(out) != "null" {
+		f.Errorf("LUNs on %s: %s", h.Name, out)
+	}
+	for _, dir := range []string{h.RulesDir(), h.RunDir() + "/copies"} {
+		if left, err := os.ReadDir(h.Path(dir)); err == nil && len(left) != 0 {
+			f.Errorf("left in %s: %v", dir, left)
+		}
+	}
+}
+
+// TestKilledDeleting: a deletion that was broken off is finished at the next
+// start.
+func TestKilledDeleting(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	for _, point := range f.points("delete.") {
+		f.run(point, func(g *fixture) {
+			set := g.create("app-rollback", v)
+			_, err := g.importOn(g.b, set.doc)
+			g.must(err)
+			g.armOn(g.b, point+"=kill")
+			if _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String()); err == nil {
+				g.Fatal("delete succeeded though the daemon died")
+			}
+			<-g.b.DaemonDone()
+			g.must(g.b.StartDaemon(g.ctx, nil))
+			if c := g.copiesOnArray(); len(c) != 0 {
+				g.Errorf("copies left: %+v", c)
+			}
+			g.nothingOn(g.b)
+		})
+	}
+	for _, point := range f.points("delete-created.") {
+		f.run(point, func(g *fixture) {
+			set := g.create("app-rollback", v)
+			g.armOn(g.a, point+"=kill")
+			if _, err := g.a.Umbra(g.ctx, "delete", "set", set.SetID.String()); err == nil {
+				g.Fatal("delete succeeded though the daemon died")
+			}
+			<-g.a.DaemonDone()
+			g.must(g.a.StartDaemon(g.ctx, nil))
+			if c := g.copiesOnArray(); len(c) != 0 {
+				g.Errorf("copies left: %+v", c)
+			}
+		})
+	}
+	f.works(v)
+}
+
+// TestKilledExposing: an exposure is recorded or taken back.
+func TestKilledExposing(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	f.put(v, "hello", "hello")
+	set := f.create("app-rollback", v)
+	im, err := f.importOn(f.b, set.doc)
+	f.must(err)
+	id, folder := im.Copies[0].SnapshotID.String(), f.site.Dir+"/mnt"
+	f.must(os.Mkdir(folder, 0o755))
+	exposed := func(g *fixture) bool {
+		g.Helper()
+		_, ferr := os.Stat(g.b.Path(folder + "/hello"))
+		out, err := g.b.Umbra(g.ctx, "list", "copies", "--output", "json")
+		g.must(err)
+		if listed := strings.Contains(out, folder); listed != (ferr == nil) {
+			g.Errorf("exposed in the catalogue: %t, on the machine: %t", listed, ferr == nil)
+		}
+		return ferr == nil
+	}
+	for _, point := range append(f.points("expose."), "unexpose.after-unmount") {
+		f.run(point, func(g *fixture) {
+			if strings.HasPrefix(point, "un") {
+				_, err := g.b.Umbra(g.ctx, "expose", id, folder)
+				g.must(err)
+			}
+			g.armOn(g.b, point+"=kill")
+			verb := []string{"expose", id, folder}
+			if strings.HasPrefix(point, "un") {
+				verb = []string{"unexpose", id}
+			}
+			if _, err := g.b.Umbra(g.ctx, verb...); err == nil {
+				g.Fatal("it succeeded though the daemon died")
+			}
+			<-g.b.DaemonDone()
+			g.must(g.b.StartDaemon(g.ctx, nil))
+			if exposed(g) {
+				_, err := g.b.Umbra(g.ctx, "unexpose", id)
+				g.must(err)
+			}
+			_, err := g.b.Umbra(g.ctx, "expose", id, folder)
+			g.must(err)
+			_, err = g.b.Umbra(g.ctx, "unexpose", id)
+			g.must(err)
+			exposed(g)
+		})
+	}
+}
+
+// TestKilledCleaningUp: a clean-up can be repeated.
+func TestKilledCleaningUp(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	w, _, _ := f.volume("w", "ext4")
+	for _, point := range f.points("cleanup.") {
+		for _, reclaim := range []bool{false, true} {
+			name, args := point, []string{"cleanup"}
+			if reclaim {
+				name, args = name+" reclaim", append(args, "--reclaim")
+			}
+			f.run(name, func(g *fixture) {
+				set := g.create("app-rollback", v, w)
+				g.armOn(g.b, "import.after-arrive=kill")
+				_, err := g.importOn(g.b, set.doc)
+				if err == nil {
+					g.Fatal("import succeeded though the daemon died")
+				}
+				<-g.b.DaemonDone()
+				g.must(g.b.StartDaemon(g.ctx, []string{"UMBRA_FAILPOINTS=" + point + "=kill"}))
+				args := append(args, set.SetID.String())
+				if _, err := g.b.Umbra(g.ctx, args...); err == nil {
+					g.Fatal("cleanup succeeded though the daemon died")
+				}
+				<-g.b.DaemonDone()
+				g.must(g.b.StartDaemon(g.ctx, nil))
+				out, err := g.b.Umbra(g.ctx, append(args, "--output", "json")...)
+				g.must(err)
+				var done []requester.LUN
+				g.decode(out, &done)
+				if o := g.orphans(g.b); len(o) != 0 {
+					g.Errorf("still listed: %+v", o)
+				}
+				g.nothingOn(g.b)
+				if c := g.copiesOnArray(); reclaim {
+					if len(c) != 0 {
+						g.Errorf("copies left: %+v", c)
+					}
+					return
+				}
+				_, err = g.importOn(g.b, set.doc) // nothing was mapped: once is still to come
+				g.must(err)
+				_, err = g.b.Umbra(g.ctx, "delete", "set", set.SetID.String())
+				g.must(err)
+			})
+		}
+	}
+}
+
+func (f *fixture) decode(out string, v any) {
+	f.Helper()
+	f.must(json.Unmarshal([]byte(out), v))
+}
