@@ -63,7 +63,7 @@ type BackupComponents struct {
 func CreateBackupComponents(ctx context.Context, opts ...Option) (*BackupComponents, error) {
 	hc, o := dial(opts)
 	const op = "CreateVssBackupComponents"
-	c := vssv1connect.NewShadowCopyServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor()))
+	c := vssv1connect.NewShadowCopyServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain())
 	lease, end := context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan struct{})
 	go func() { // ctx may give the opening up, but does not end the lease later

@@ -24,7 +24,7 @@ type Host struct {
 // NewHost returns a client; nothing is dialled before the first call.
 func NewHost(opts ...Option) *Host {
 	hc, o := dial(opts)
-	return &Host{vssv1connect.NewHostServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor())), hc, o.socket}
+	return &Host{vssv1connect.NewHostServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain()), hc, o.socket}
 }
 
 // Close lets go of idle connections.

@@ -24,7 +24,7 @@ type AdminClient struct {
 // connect yet.
 func Admin(socket string) *AdminClient {
 	h := rpc.UnixClient(socket)
-	return &AdminClient{http: h, rpc: arrayv1connect.NewAdminServiceClient(h, "http://array", connect.WithInterceptors(rpc.Interceptor()))}
+	return &AdminClient{http: h, rpc: arrayv1connect.NewAdminServiceClient(h, "http://array", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain())}
 }
 
 // Close drops the connection.

@@ -61,7 +61,7 @@ func Dial(b Bundle) (*Client, error) {
 	}
 	c := &Client{bundle: b, transport: t}
 	c.rpc = arrayv1connect.NewHostServiceClient(&http.Client{Transport: t}, "https://"+ServerName(b.ArrayID),
-		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.explain), rpc.Interceptor()))
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.explain), rpc.Interceptor()), rpc.Plain())
 	return c, nil
 }
 
