@@ -54,7 +54,8 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		// cleaned up all the same.
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		err = s.drop(cctx, durable, err)
+		var clean bool
+		err, clean = s.drop(cctx, durable, err)
 		rec.State, rec.Failure, rec.Timeline = catalog.SetFailed, catalog.FailureOf(err), tl.Phases()
 		_ = s.c.Catalog.Update(cctx, func(t *catalog.Tx) error {
 			if _, err2 := t.AddEvent(catalog.Event{Level: "error", Name: "create.failed", Session: s.Session, SetID: s.ID,
@@ -63,6 +64,9 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 			}
 			if err2 := t.PutSet(rec); err2 != nil {
 				return err2
+			}
+			if !clean {
+				return nil // with the intent open the next start drops the rest
 			}
 			return t.CloseIntent(s.intent)
 		})

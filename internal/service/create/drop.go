@@ -34,8 +34,8 @@ func (s *Set) finish() bool {
 
 // drop removes whatever providers have of a failed set: AbortSnapshots for
 // what is not complete, OnLUNEmpty for copies that already were. Leftovers
-// are named in the error that is returned.
-func (s *Set) drop(ctx context.Context, durable bool, cause error) error {
+// are named in the error that is returned, and clean is false.
+func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, clean bool) {
 	var left error
 	for _, p := range s.providers() {
 		if err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, s.ID)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
@@ -56,10 +56,10 @@ func (s *Set) drop(ctx context.Context, durable bool, cause error) error {
 		}
 	}
 	if left == nil {
-		return cause
+		return cause, true
 	}
 	e := *vss.AsError("DoSnapshotSet", cause)
-	e.Reason += "; some copies could not be dropped (" + left.Error() + ")"
+	e.Reason += "; some copies could not be dropped, which the service does when it starts again (" + left.Error() + ")"
 	e.Remedy = "See umbra array lun list for LUNs of set " + s.ID.String() + "; " + e.Remedy
-	return &e
+	return &e, false
 }
