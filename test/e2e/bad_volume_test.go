@@ -107,6 +107,27 @@ func TestBadVolumes(t *testing.T) {
 	f.run("and then", func(g *fixture) { g.works(v, w) })
 }
 
+// TestBusyVolume: a volume that cannot be flushed in time is not held.
+func TestBusyVolume(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	th := f.thawer(v)
+	config := filepath.Join(f.site.Dir, "umbra.toml")
+	f.must(os.WriteFile(config, []byte("flush_timeout = \"1ms\"\n"), 0o600))
+	f.a.StopDaemon()
+	f.must(f.a.StartDaemon(f.ctx, nil, "--config", config))
+	f.leavesNothing(func() {
+		f.put(v, "dirty", strings.Repeat("much to be written", 8<<20))
+		f.mentions(f.refused(f.tryMake(v), vss.VSS_E_FLUSH_WRITES_TIMEOUT), v)
+	})
+	if th.frozen(t) {
+		t.Error("the volume is frozen")
+	}
+	f.a.StopDaemon()
+	f.must(f.a.StartDaemon(f.ctx, nil))
+	f.works(v)
+}
+
 // TestBadDocumentFile: a set whose document cannot be saved does not come to be.
 func TestBadDocumentFile(t *testing.T) {
 	f := newFixture(t)

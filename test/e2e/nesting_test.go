@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/umbra-vss/umbra/requester"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -53,5 +55,29 @@ func TestArrayOnItsOwnLUN(t *testing.T) {
 	f.leavesNothing(func() {
 		f.mentions(f.refused(f.tryMake(v), vss.VSS_E_NESTED_VOLUME_LIMIT), v, dir)
 	})
-	stop()
+
+	// A volume of the second array can be copied, but not with the one below.
+	out, err := f.a.Run(f.ctx, binary, "array", "--array-socket", socket, "lun", "create", "inner", "--size", "64M")
+	f.must(err)
+	naa := strings.TrimSpace(out)
+	two("unmask", naa, f.a.Name)
+	out, err = f.a.Umbra(f.ctx, "rescan", naa, "--output", "json")
+	f.must(err)
+	var luns []requester.LUN
+	f.decode(out, &luns)
+	inner, err := f.a.Format(f.ctx, luns[0].Device, "inner", "ext4")
+	f.must(err)
+	defer func() { // before the site ends, which does not know the second array
+		_, err := f.a.Run(f.ctx, "umount", inner)
+		f.must(err)
+		_, err = f.a.Umbra(f.ctx, "detach", naa)
+		f.must(err)
+	}()
+	f.leavesNothing(func() {
+		f.refused(f.tryMake(inner, v), vss.VSS_E_NESTED_VOLUME_LIMIT)
+		f.refused(f.tryMake(v, inner), vss.VSS_E_NESTED_VOLUME_LIMIT)
+	})
+	set := f.create("app-rollback", inner)
+	_, err = f.a.Umbra(f.ctx, "delete", "set", set.SetID.String())
+	f.must(err)
 }
