@@ -255,7 +255,17 @@ func (s hostServer) IssueTicket(ctx context.Context, r *connect.Request[arrayv1.
 }
 
 func (s hostServer) LocateLUNs(ctx context.Context, r *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error) {
-	return admitted(ctx, r.Msg, s.a.locate)
+	res, err := admitted(ctx, r.Msg, s.a.locate)
+	if err != nil {
+		return nil, err
+	}
+	if luns, perr := parseNAAs(r.Msg.Luns); perr == nil {
+		// Best effort: a host that gets none asks for itself.
+		if opened, oerr := s.open(ctx, luns); oerr == nil {
+			res.Msg.Opened = opened
+		}
+	}
+	return res, nil
 }
 
 func (s hostServer) CheckImport(ctx context.Context, r *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error) {
@@ -307,6 +317,14 @@ func (s hostServer) OpenLUNs(ctx context.Context, r *connect.Request[arrayv1.LUN
 	if err != nil {
 		return nil, err
 	}
+	out, err := s.open(ctx, luns)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(out), nil
+}
+
+func (s hostServer) open(ctx context.Context, luns []lun.NAA) (*arrayv1.OpenLUNsResponse, error) {
 	k, open, err := s.a.openLUNs(ctx, caller(ctx), luns)
 	if err != nil {
 		return nil, err
@@ -315,7 +333,7 @@ func (s hostServer) OpenLUNs(ctx context.Context, r *connect.Request[arrayv1.LUN
 	for _, l := range open {
 		out.Luns = append(out.Luns, &arrayv1.Opened{Naa: l.NAA.String(), Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly, Dev: l.Dev, Ino: l.Ino})
 	}
-	return connect.NewResponse(out), nil
+	return out, nil
 }
 
 // CloseLUNs forgets tokens no one has come for. A descriptor that was handed

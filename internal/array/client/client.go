@@ -42,6 +42,7 @@ type Client struct {
 	bundle    Bundle
 	rpc       arrayv1connect.HostServiceClient
 	transport *http.Transport
+	promises  promises
 }
 
 // Dial makes a client from a bundle. It does not connect: an array that is down
@@ -303,15 +304,20 @@ type Location struct {
 // set is bound to another import, VSS_E_PROVIDER_VETO if the ticket does not
 // fit.
 func (c *Client) LocateLUNs(ctx context.Context, l Location) ([]State, error) {
-	return admitted(ctx, l, c.rpc.LocateLUNs)
+	states, opened, err := admitted(ctx, l, c.rpc.LocateLUNs)
+	if err == nil && opened != nil {
+		c.promises.keep(l.LUNs, opened)
+	}
+	return states, err
 }
 
 // CheckImport answers what LocateLUNs would, and changes nothing.
 func (c *Client) CheckImport(ctx context.Context, l Location) ([]State, error) {
-	return admitted(ctx, l, c.rpc.CheckImport)
+	states, _, err := admitted(ctx, l, c.rpc.CheckImport)
+	return states, err
 }
 
-func admitted(ctx context.Context, l Location, call func(context.Context, *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error)) ([]State, error) {
+func admitted(ctx context.Context, l Location, call func(context.Context, *connect.Request[arrayv1.LocateLUNsRequest]) (*connect.Response[arrayv1.DescribeLUNsResponse], error)) ([]State, *arrayv1.OpenLUNsResponse, error) {
 	req := &arrayv1.LocateLUNsRequest{Ticket: l.Ticket, Digest: l.Digest[:], Luns: strs(l.LUNs)}
 	if !l.SetID.IsNull() {
 		req.SetId = l.SetID.String()
@@ -321,14 +327,16 @@ func admitted(ctx context.Context, l Location, call func(context.Context, *conne
 	}
 	res, err := call(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return statesOf(res.Msg.Luns, l.LUNs)
+	states, err := statesOf(res.Msg.Luns, l.LUNs)
+	return states, res.Msg.Opened, err
 }
 
 // ReleaseImport forgets an import of this host that has nothing attached, and
 // masks its LUNs. Idempotent.
 func (c *Client) ReleaseImport(ctx context.Context, set, importID vss.ID) error {
+	c.promises.forget()
 	_, err := c.rpc.ReleaseImport(ctx, connect.NewRequest(&arrayv1.ReleaseImportRequest{SetId: set.String(), ImportId: importID.String()}))
 	return err
 }
@@ -348,14 +356,25 @@ type Opened struct {
 // LUN as attached until the last duplicate of its descriptor, a loop device's
 // included, is gone.
 func (c *Client) OpenLUNs(ctx context.Context, luns []lun.NAA) ([]Opened, error) {
+	if promised, order := c.promises.take(luns); promised != nil {
+		// It is good once and for a while. What fails here is asked for again.
+		if out, err := fetch(ctx, promised, order); err == nil || ctx.Err() != nil {
+			return out, err
+		}
+	}
 	res, err := c.rpc.OpenLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	if err != nil {
 		return nil, err
 	}
-	if len(res.Msg.Token) != fdpass.TokenLen || len(res.Msg.Luns) != len(luns) {
+	return fetch(ctx, res.Msg, luns)
+}
+
+// fetch exchanges the array's promise for the descriptors of luns.
+func fetch(ctx context.Context, promise *arrayv1.OpenLUNsResponse, luns []lun.NAA) ([]Opened, error) {
+	if len(promise.Token) != fdpass.TokenLen || len(promise.Luns) != len(luns) {
 		return nil, nonsense("OpenLUNs")
 	}
-	got, err := fdpass.Fetch(ctx, res.Msg.DataSocket, fdpass.Token(res.Msg.Token))
+	got, err := fdpass.Fetch(ctx, promise.DataSocket, fdpass.Token(promise.Token))
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +389,7 @@ func (c *Client) OpenLUNs(ctx context.Context, luns []lun.NAA) ([]Opened, error)
 	out := make([]Opened, 0, len(got))
 	for i, g := range got {
 		// What was passed must be what was promised over TLS.
-		m := res.Msg.Luns[i]
+		m := promise.Luns[i]
 		if g.NAA != luns[i] || m.Naa != luns[i].String() || g.Dev != m.Dev || g.Ino != m.Ino || g.ReadOnly != m.ReadOnly {
 			closeAll(out)
 			return nil, nonsense("OpenLUNs")
@@ -388,6 +407,7 @@ func (c *Client) OpenLUNs(ctx context.Context, luns []lun.NAA) ([]Opened, error)
 // CloseLUNs tells the array that promised LUNs will not be fetched. What was
 // fetched is given back by closing it; the array notices.
 func (c *Client) CloseLUNs(ctx context.Context, luns []lun.NAA) error {
+	c.promises.forget()
 	_, err := c.rpc.CloseLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	return err
 }
@@ -395,6 +415,7 @@ func (c *Client) CloseLUNs(ctx context.Context, luns []lun.NAA) error {
 // MaskLUNs hides LUNs from this host and keeps their data. Idempotent.
 // VSS_E_VOLUME_IN_USE while one is attached.
 func (c *Client) MaskLUNs(ctx context.Context, luns []lun.NAA) error {
+	c.promises.forget()
 	_, err := c.rpc.MaskLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	return err
 }
@@ -402,6 +423,7 @@ func (c *Client) MaskLUNs(ctx context.Context, luns []lun.NAA) error {
 // DeleteLUNs destroys copies this host imported, or made and nobody else
 // imported. Idempotent. VSS_E_VOLUME_IN_USE while one is attached.
 func (c *Client) DeleteLUNs(ctx context.Context, luns []lun.NAA) error {
+	c.promises.forget()
 	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	return err
 }
@@ -419,6 +441,7 @@ const (
 // SetLUNAccess changes how copies of this host are opened from now on, and
 // their generation. Descriptors it has keep their rights.
 func (c *Client) SetLUNAccess(ctx context.Context, luns []lun.NAA, to Access) error {
+	c.promises.forget()
 	_, err := c.rpc.SetLUNAccess(ctx, connect.NewRequest(&arrayv1.SetLUNAccessRequest{Luns: strs(luns), Access: arrayv1.Access(to)}))
 	return err
 }

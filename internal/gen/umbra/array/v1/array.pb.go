@@ -2002,8 +2002,10 @@ func (x *Description) GetReadOnly() bool {
 }
 
 type DescribeLUNsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Luns          []*Description         `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Luns  []*Description         `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`
+	// Of LocateLUNs: what OpenLUNs would answer, since that is what comes next.
+	Opened        *OpenLUNsResponse `protobuf:"bytes,2,opt,name=opened,proto3" json:"opened,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2041,6 +2043,13 @@ func (*DescribeLUNsResponse) Descriptor() ([]byte, []int) {
 func (x *DescribeLUNsResponse) GetLuns() []*Description {
 	if x != nil {
 		return x.Luns
+	}
+	return nil
+}
+
+func (x *DescribeLUNsResponse) GetOpened() *OpenLUNsResponse {
+	if x != nil {
+		return x.Opened
 	}
 	return nil
 }
@@ -3038,9 +3047,10 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x1b\n" +
-	"\tread_only\x18\x04 \x01(\bR\breadOnly\"G\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\"\x81\x01\n" +
 	"\x14DescribeLUNsResponse\x12/\n" +
-	"\x04luns\x18\x01 \x03(\v2\x1b.umbra.array.v1.DescriptionR\x04luns\"=\n" +
+	"\x04luns\x18\x01 \x03(\v2\x1b.umbra.array.v1.DescriptionR\x04luns\x128\n" +
+	"\x06opened\x18\x02 \x01(\v2 .umbra.array.v1.OpenLUNsResponseR\x06opened\"=\n" +
 	"\x06Source\x12\x10\n" +
 	"\x03naa\x18\x01 \x01(\tR\x03naa\x12!\n" +
 	"\fsnapshot_ids\x18\x02 \x03(\tR\vsnapshotIds\"p\n" +
@@ -3224,77 +3234,78 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	25, // 5: umbra.array.v1.DescribeResponse.stores:type_name -> umbra.array.v1.Store
 	4,  // 6: umbra.array.v1.ReportLUNsResponse.luns:type_name -> umbra.array.v1.LUN
 	32, // 7: umbra.array.v1.DescribeLUNsResponse.luns:type_name -> umbra.array.v1.Description
-	34, // 8: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
-	19, // 9: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
-	46, // 10: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
-	0,  // 11: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
-	2,  // 12: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
-	5,  // 13: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
-	7,  // 14: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
-	9,  // 15: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
-	10, // 16: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
-	10, // 17: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
-	11, // 18: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
-	13, // 19: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
-	14, // 20: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
-	15, // 21: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
-	18, // 22: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
-	22, // 23: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
-	24, // 24: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
-	27, // 25: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
-	29, // 26: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
-	31, // 27: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
-	35, // 28: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
-	37, // 29: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
-	37, // 30: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
-	37, // 31: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
-	40, // 32: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
-	41, // 33: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
-	43, // 34: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
-	44, // 35: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
-	44, // 36: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
-	45, // 37: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
-	31, // 38: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 39: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 40: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 41: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.LUNsRequest
-	48, // 42: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
-	3,  // 43: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
-	6,  // 44: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
-	8,  // 45: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
-	1,  // 46: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
-	6,  // 47: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
-	6,  // 48: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
-	12, // 49: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
-	1,  // 50: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
-	1,  // 51: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
-	17, // 52: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
-	21, // 53: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
-	23, // 54: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	26, // 55: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
-	28, // 56: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
-	30, // 57: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
-	33, // 58: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	36, // 59: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
-	1,  // 60: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
-	38, // 61: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
-	39, // 62: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
-	1,  // 63: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
-	42, // 64: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
-	23, // 65: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	33, // 66: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	33, // 67: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
-	1,  // 68: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
-	47, // 69: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
-	1,  // 70: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 71: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 72: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 73: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
-	43, // [43:74] is the sub-list for method output_type
-	12, // [12:43] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	47, // 8: umbra.array.v1.DescribeLUNsResponse.opened:type_name -> umbra.array.v1.OpenLUNsResponse
+	34, // 9: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
+	19, // 10: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
+	46, // 11: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
+	0,  // 12: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
+	2,  // 13: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
+	5,  // 14: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
+	7,  // 15: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
+	9,  // 16: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
+	10, // 17: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
+	10, // 18: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
+	11, // 19: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
+	13, // 20: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
+	14, // 21: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
+	15, // 22: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
+	18, // 23: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
+	22, // 24: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
+	24, // 25: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
+	27, // 26: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
+	29, // 27: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
+	31, // 28: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
+	35, // 29: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
+	37, // 30: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
+	37, // 31: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
+	37, // 32: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
+	40, // 33: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
+	41, // 34: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
+	43, // 35: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
+	44, // 36: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
+	44, // 37: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
+	45, // 38: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
+	31, // 39: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 40: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 41: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 42: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.LUNsRequest
+	48, // 43: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
+	3,  // 44: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
+	6,  // 45: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
+	8,  // 46: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
+	1,  // 47: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
+	6,  // 48: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
+	6,  // 49: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
+	12, // 50: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
+	1,  // 51: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
+	1,  // 52: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
+	17, // 53: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
+	21, // 54: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
+	23, // 55: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	26, // 56: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
+	28, // 57: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
+	30, // 58: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
+	33, // 59: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	36, // 60: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
+	1,  // 61: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
+	38, // 62: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
+	39, // 63: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
+	1,  // 64: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
+	42, // 65: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
+	23, // 66: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	33, // 67: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	33, // 68: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
+	1,  // 69: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
+	47, // 70: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
+	1,  // 71: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 72: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 73: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 74: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
+	44, // [44:75] is the sub-list for method output_type
+	13, // [13:44] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_umbra_array_v1_array_proto_init() }
