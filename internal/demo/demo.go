@@ -167,7 +167,7 @@ func (t *teller) story(ctx context.Context) (err error) {
 		return err
 	}
 	t.say("%s: %d copies, hidden and read-only", im.Result, len(im.Copies))
-	t.timeline(im.Timeline, "locate", "arrive", "verify", "record", "mount")
+	t.timeline(im.Timeline, "locate", "arrive", "match", "verify", "record", "mount")
 
 	t.step("Not one byte was copied")
 	if err := t.proveShared(ctx, im.Copies, counted); err != nil {

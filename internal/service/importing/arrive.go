@@ -127,6 +127,7 @@ func (r *run) recognise(ctx context.Context, d block.Device) {
 	if len(d.LUN.StorageIDs) == 0 {
 		return
 	}
+	defer func(begin time.Time) { r.matching += time.Since(begin) }(time.Now())
 	for _, p := range r.parts {
 		if r.vetoes[p.provider.Properties().ProviderID] != nil {
 			continue

@@ -71,6 +71,7 @@ type run struct {
 	awaited  []lun.Info       // what is unmasked and will arrive
 	found    map[string]found // by key
 	vetoes   map[vss.ID]error // by provider
+	matching time.Duration    // spent comparing disks with the document, part of the arrival
 }
 
 func (r *run) do(ctx context.Context) (out async.Outcome) {
@@ -137,6 +138,7 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 	end = r.tl.Start("arrive", "")
 	err = r.arrive(ctx, events)
 	end()
+	r.tl.Add("match", "", time.Now().Add(-r.matching), r.matching)
 	if err != nil {
 		return fail(err)
 	}
