@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -79,19 +80,16 @@ func Loops(ctx context.Context, hostTag string) ([]Device, error) {
 // what an initiator asks before it attaches more. Of a machine's hundreds of
 // others it does no more than read their names.
 func Own(ctx context.Context, hostTag string) ([]Device, error) {
-	class := filepath.Join(sysRoot, "class/block")
-	entries, err := os.ReadDir(class)
+	names, err := attachedLoops()
 	if err != nil {
-		return nil, unlisted(class, err)
+		return nil, err
 	}
 	var devices []Device
-	for _, e := range entries {
+	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		name := e.Name()
-		// The driver makes the folder when something is attached.
-		if !strings.HasPrefix(name, "loop") || !exists(filepath.Join(class, name), "loop") || foreignNode("/dev/"+name, hostTag) {
+		if foreignNode("/dev/"+name, hostTag) {
 			continue
 		}
 		dev, err := Inspect(ctx, name)
@@ -106,6 +104,24 @@ func Own(ctx context.Context, hostTag string) ([]Device, error) {
 		}
 	}
 	return devices, nil
+}
+
+// attachedLoops names the loop devices that have a size. One read of this file
+// spares a look at each of the many that do not.
+func attachedLoops() ([]string, error) {
+	const path = "/proc/partitions"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, unlisted(path, err)
+	}
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		// major, minor, blocks, name
+		if f := strings.Fields(line); len(f) == 4 && f[0] == strconv.Itoa(loopMajor) {
+			names = append(names, f[3])
+		}
+	}
+	return names, nil
 }
 
 // foreignNode reports whether a loop device certainly is not of the host.
@@ -129,5 +145,5 @@ func foreignNode(node, hostTag string) bool {
 
 func unlisted(class string, err error) error {
 	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "enumerate devices", Object: class,
-		Reason: "the kernel's list of block devices cannot be read", Remedy: "Mount sysfs at /sys", Err: err}
+		Reason: "the kernel's list of block devices cannot be read", Remedy: "Mount sysfs at /sys and proc at /proc", Err: err}
 }
