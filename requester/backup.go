@@ -26,7 +26,7 @@ func checkSize(op string, xml []byte) error {
 	if len(xml) <= document.MaxSize {
 		return nil
 	}
-	return &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: op, Reason: "it is larger than any document", Remedy: "Give the document that umbra create saved"}
+	return &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: op, Object: "backup components document", Reason: "it is larger than any document", Remedy: "Give the document that umbra create saved"}
 }
 
 // InitializeForRestore makes the object one for a restore.

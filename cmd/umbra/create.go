@@ -101,7 +101,7 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bc.Close()) }()
+	defer func() { err = closing(bc, err) }()
 	if err := bc.InitializeForBackup(ctx, nil); err != nil {
 		return err
 	}
@@ -181,6 +181,15 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 			fmt.Fprintf(w, "Document:\t%s\n", f.document)
 		}
 	})
+}
+
+// closing closes the object. That it cannot be closed is news only when all
+// went well so far: else its cause has been told.
+func closing(bc *requester.BackupComponents, err error) error {
+	if cerr := bc.Close(); err == nil {
+		return cerr
+	}
+	return err
 }
 
 // finish starts an asynchronous call and waits for it.

@@ -108,12 +108,7 @@ func (a *app) importSet(ctx context.Context, path string, f importFlags) (err er
 	if err != nil {
 		return err
 	}
-	defer func() {
-		cerr := bc.Close()
-		if err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = closing(bc, err) }()
 	if len(b) == 0 {
 		b = []byte(" ") // an empty file is a bad document, not a new backup
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -18,7 +17,7 @@ func (a *app) session(ctx context.Context, fn func(*requester.BackupComponents) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, bc.Close()) }()
+	defer func() { err = closing(bc, err) }()
 	if err := bc.InitializeForBackup(ctx, nil); err != nil {
 		return err
 	}

@@ -106,11 +106,14 @@ func fromWire(ctx context.Context, procedure string, err error) error {
 		if ctx.Err() != nil && !errors.Is(cause, ctx.Err()) {
 			cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
 		}
-		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Reason: "the call was given up", Remedy: "Call again", Err: noAnswer{cause}}
+		return &vss.Error{Code: vss.E_ABORT, Op: procedure, Object: called, Reason: "the call was given up", Remedy: "Call again", Err: noAnswer{cause}}
 	}
-	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: procedure, Reason: "the peer could not be reached or did not answer in kind",
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: procedure, Object: called, Reason: "the peer could not be reached or did not answer in kind",
 		Remedy: "Check that it runs and that the socket or address is right", Err: noAnswer{err}}
 }
+
+// called is who did not answer, as far as this package knows.
+const called = "the service that was called"
 
 // ErrNoAnswer matches, with errors.Is, an error that the peer did not send:
 // whether it did what it was asked is not known.

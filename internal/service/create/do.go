@@ -54,6 +54,7 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		// cleaned up all the same.
 		cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
+		err = s.stopped(ctx, err)
 		var clean bool
 		err, clean = s.drop(cctx, durable, err)
 		rec.State, rec.Failure, rec.Timeline = catalog.SetFailed, catalog.FailureOf(err), tl.Phases()

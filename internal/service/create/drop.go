@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -30,6 +31,20 @@ func (s *Set) finish() bool {
 		s.c.leave(s)
 	}
 	return !was
+}
+
+// stopped says plainly that a creation did not fail but was ended.
+func (s *Set) stopped(ctx context.Context, err error) error {
+	e := &vss.Error{Op: "DoSnapshotSet", Object: s.ID.String(), Err: err}
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return err
+	case errors.Is(cause, async.ErrCancelled):
+		e.Code, e.Reason, e.Remedy = vss.E_ABORT, "cancelled by the requester; the volumes are released and no copy is left", "Create the set again when it is wanted"
+	default:
+		e.Code, e.Reason, e.Remedy = vss.VSS_E_UNEXPECTED, "the service was stopped; the volumes are released", "Start the service and create the set again"
+	}
+	return e
 }
 
 // drop removes whatever providers have of a failed set: AbortSnapshots for
