@@ -12,6 +12,7 @@ import (
 	_ "github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/site"
 	"github.com/umbra-vss/umbra/requester"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // points lists the failpoints of a pipeline.
@@ -56,9 +57,8 @@ func TestKilledCreating(t *testing.T) {
 		f.run(point, func(g *fixture) {
 			th, th2 := g.thawer(v), g.thawer(w)
 			g.armOn(g.a, point+"=kill")
-			if _, err := g.tryCreate("app-rollback", v, w); err == nil {
-				g.Fatal("create succeeded though the daemon died")
-			}
+			_, err := g.tryCreate("app-rollback", v, w)
+			g.refused(err, vss.VSS_E_UNEXPECTED)
 			<-g.a.DaemonDone()
 			g.must(g.a.StartDaemon(g.ctx, nil))
 			if th.frozen(g) || th2.frozen(g) {
@@ -123,10 +123,13 @@ func TestKilledImporting(t *testing.T) {
 		f.run(point, func(g *fixture) {
 			set := g.create("app-rollback", v, w)
 			g.armOn(g.b, point+"=kill")
-			if _, err := g.importOn(g.b, set.doc); err == nil {
-				g.Fatal("import succeeded though the daemon died")
-			}
+			_, err := g.importOn(g.b, set.doc)
+			g.refused(err, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
+			_, err = g.as(g.b, "list", "luns")
+			g.mentions(g.refused(err, vss.VSS_E_UNEXPECTED), "umbra daemon", g.b.Socket())
+			_, err = g.as(g.b, "list", "copies")
+			g.mentions(g.refused(err, vss.VSS_E_UNEXPECTED), "umbra daemon", g.b.Socket())
 			g.must(g.b.StartDaemon(g.ctx, nil))
 			done := point == "import.after-record" || point == "import.after-mount"
 			orphans := g.orphans(g.b)
