@@ -29,10 +29,11 @@
 //
 // # Import
 //
-// An import is measured by a requester that is connected, at its API: from the
-// call of ImportSnapshots until its progress says "mount", which comes when
-// the block nodes of all copies are attached, verified, read-only and recorded
-// durably. The mount of the device objects follows and is timed apart. The
+// An import is measured by a requester that is connected, at its API: the wall
+// clock from the call of ImportSnapshots to the return of Wait, less the two
+// phases of the timeline that come when the block nodes of all copies are
+// attached, verified, read-only and recorded durably: "mount" of the device
+// objects, which is reported apart, and "finish", which files the timeline. The
 // budget is measured in the same round: one LOOP_CONFIGURE of the same LUN's
 // file, 16 times an append of 4 KiB with fsync in the folder of the daemon's
 // state, and 6 calls of HostService.Status on a connection that is open.

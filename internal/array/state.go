@@ -143,7 +143,7 @@ func openState(path string, fresh func() (*arrayRecord, error)) (*state, error) 
 	refuse := func(reason, remedy string, err error) error {
 		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "open array", Object: path, Reason: reason, Remedy: remedy, Err: err}
 	}
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 2 * time.Second})
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 2 * time.Second, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "open array", Object: path,
 			Reason: "another array process uses this folder", Remedy: "Stop it, or give this one another folder", Err: err}

@@ -178,7 +178,11 @@ type State struct {
 }
 
 // DescribeLUNs asks about LUNs this host sees or made; the answer is parallel.
+// Right after LocateLUNs of the same LUNs it is what that answered.
 func (c *Client) DescribeLUNs(ctx context.Context, luns []lun.NAA) ([]State, error) {
+	if states := c.promises.describe(luns); states != nil {
+		return states, nil
+	}
 	res, err := c.rpc.DescribeLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	if err != nil {
 		return nil, err
@@ -305,8 +309,8 @@ type Location struct {
 // fit.
 func (c *Client) LocateLUNs(ctx context.Context, l Location) ([]State, error) {
 	states, opened, err := admitted(ctx, l, c.rpc.LocateLUNs)
-	if err == nil && opened != nil {
-		c.promises.keep(l.LUNs, opened)
+	if err == nil {
+		c.promises.keep(l.LUNs, states, opened)
 	}
 	return states, err
 }

@@ -40,6 +40,8 @@ type Provider struct {
 	cur     *set
 	imports []*provider.Import // begun, latest last
 	stores  map[vss.ID][]provider.BackingStore
+
+	verified verified
 }
 
 var (

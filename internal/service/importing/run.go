@@ -330,6 +330,9 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		stop()
 		_ = fpAfterMount.Hit(rctx)
 	}
+	// The timeline is for who looks at the set later; this step is in the
+	// operation's own only.
+	stop = r.tl.Start("finish", "")
 	_ = im.Catalog.Update(rctx, func(t *catalog.Tx) error {
 		rec, found, err := t.Set(catalog.Imported, r.set.ID)
 		if err != nil || !found {
@@ -338,6 +341,7 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		rec.Timeline = r.tl.Phases()
 		return t.PutSet(rec)
 	})
+	stop()
 	r.pr.Report("imported", "", mapped, len(r.set.Snapshots))
 	return out
 }
