@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/site"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -103,7 +104,7 @@ func TestArrayDown(t *testing.T) {
 // TestHostRemoved: a host the array has put out can do nothing with it any more.
 func TestHostRemoved(t *testing.T) {
 	f := newFixture(t)
-	v, _, _ := f.volume("v", "ext4")
+	v, _, naa := f.volume("v", "ext4")
 	set := f.create("app-rollback", v)
 	_, err := f.site.Array(f.ctx, "host", "remove", f.b.Name)
 	f.must(err)
@@ -113,4 +114,32 @@ func TestHostRemoved(t *testing.T) {
 	})
 	_, err = f.site.Array(f.ctx, "host", "remove", f.a.Name, "--output", "json")
 	f.mentions(f.complaints(err, 1)[0], f.a.Name) // it has LUNs attached
+	_, err = f.site.Array(f.ctx, "host", "remove", f.a.Name, "--force")
+	f.must(err)
+	th := f.thawer(v)
+	f.leavesNothing(func() {
+		f.mentions(f.refused(f.tryMake(v), vss.E_ACCESSDENIED), f.a.Name, "umbra array enroll")
+	})
+	if th.frozen(t) {
+		t.Error("the volume is frozen")
+	}
+	f.put(v, "still", "written by a host the array does not know")
+	_, err = f.a.Run(f.ctx, "sync", "-f", v)
+	f.must(err)
+
+	// Enrolled and joined again all works, and the set is still to be had.
+	for _, h := range []*site.Host{f.a, f.b} {
+		bundle := filepath.Join(f.site.Dir, h.Name+".bundle")
+		_, err = f.site.Array(f.ctx, "enroll", h.Name, "--bundle", bundle)
+		f.must(err)
+		_, err = h.Umbra(f.ctx, "join", bundle)
+		f.must(err)
+	}
+	_, err = f.site.Array(f.ctx, "unmask", naa, f.a.Name)
+	f.must(err)
+	_, err = f.importOn(f.b, set.doc)
+	f.must(err)
+	_, err = f.b.Umbra(f.ctx, "delete", "all")
+	f.must(err)
+	f.works(v)
 }
