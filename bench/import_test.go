@@ -32,6 +32,7 @@ var mkfsImport = []string{"mkfs.xfs", "-q", "-f", "-K", "-l", "size=64m"}
 // BenchmarkImport is the time from the call of ImportSnapshots to verified
 // block nodes, of one LUN, of 16 in a set, and of one that is large.
 func BenchmarkImport(b *testing.B) {
+	must(b, closeLab()) // not among the LUNs of other benchmarks
 	l := theLab(b)
 	volumes := func(n int, name, size string) (vs []*volume) {
 		for i := range n {

@@ -18,8 +18,8 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// lab is the site all benchmarks share. It is built by the first that needs
-// it, and removed when all are done.
+// lab is the site the benchmarks share. It is built by the first that needs
+// it, and removed when all are done, or when one wants a new one.
 type lab struct {
 	ctx     context.Context
 	dir     string

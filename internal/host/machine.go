@@ -69,6 +69,12 @@ func (m *Machine) Watch(ctx context.Context) (<-chan string, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	// Who subscribes will rescan: initiators may look what is here meanwhile.
+	for _, in := range m.Initiators() {
+		if l, ok := in.Initiator.(interface{ Look(context.Context) }); ok {
+			l.Look(ctx)
+		}
+	}
 	names := make(chan string, 16)
 	done := make(chan struct{})
 	go func() {

@@ -21,6 +21,8 @@ const detachOp = "detach LUN"
 // attach is E_INVALIDARG. Data written to the device is in the LUN's file when
 // Detach returns without error.
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
+	i.changed()
+	defer i.changed()
 	// Exclusively: with a mount or anything built on it the kernel would say
 	// yes and detach some time later.
 	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
@@ -124,7 +126,7 @@ func (i *Initiator) closeGone(ctx context.Context, dev block.Device) error {
 	if !ok {
 		return nil // whatever it was, it was none of ours
 	}
-	here, err := i.attached(ctx)
+	here, err := i.enumerate(ctx)
 	if err != nil {
 		return err
 	}

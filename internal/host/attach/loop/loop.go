@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,6 +45,9 @@ type Initiator struct {
 	patience  time.Duration
 	dev       folder
 	rescans   chan struct{} // one at a time: two could attach one LUN twice
+
+	lookMu sync.Mutex
+	seen   *look // what Look saw; nil when devices came or went since
 }
 
 var _ attach.Initiator = (*Initiator)(nil)
@@ -89,7 +93,7 @@ const attachOp = "attach LUN"
 func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
 	select {
 	case i.rescans <- struct{}{}:
-		defer func() { <-i.rescans }()
+		defer func() { i.changed(); <-i.rescans }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -131,6 +135,13 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 // attached finds this host's LUNs among the machine's loop devices. One that
 // is being detached does not count.
 func (i *Initiator) attached(ctx context.Context) (map[lun.NAA]block.Device, error) {
+	if here := i.looked(ctx); here != nil {
+		return here, nil
+	}
+	return i.enumerate(ctx)
+}
+
+func (i *Initiator) enumerate(ctx context.Context) (map[lun.NAA]block.Device, error) {
 	all, err := block.Own(ctx, i.hostTag)
 	if err != nil {
 		return nil, err
