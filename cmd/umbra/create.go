@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/requester"
@@ -236,25 +237,34 @@ func (a *app) runExec(ctx context.Context, program string, set vss.ID, document 
 // pendingFile is a document being written: it appears under its name complete
 // and durable, or not at all.
 type pendingFile struct {
-	path string
-	tmp  *os.File
+	path  string
+	tmp   *os.File
+	named bool // tmp has a name of its own
 }
 
 func newPendingFile(path string) (*pendingFile, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: "save document", Object: path, Reason: "the file is there already", Remedy: "Choose another name; a document is never overwritten"}
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// Without a name where the filesystem can do that, so that a command that
+	// is killed leaves nothing; mode 0600, since whoever has it may import.
+	tmp, err := os.OpenFile(filepath.Dir(path), unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	named := errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR)
+	if named {
+		tmp, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	}
 	if err != nil {
 		return nil, &vss.Error{Code: vss.E_ACCESSDENIED, Op: "save document", Object: path, Reason: "the file cannot be made", Remedy: "Choose a folder that exists and is writable", Err: err}
 	}
-	return &pendingFile{path, tmp}, nil
+	return &pendingFile{path, tmp, named}, nil
 }
 
 func (p *pendingFile) discard() {
 	if p.tmp != nil {
 		p.tmp.Close()
-		os.Remove(p.tmp.Name())
+		if p.named {
+			os.Remove(p.tmp.Name())
+		}
 		p.tmp = nil
 	}
 }
@@ -279,7 +289,11 @@ func (p *pendingFile) commit(xml []byte) error {
 		return fail(err)
 	}
 	// Link, not rename: somebody may have made the name meanwhile.
-	if err := os.Link(p.tmp.Name(), p.path); err != nil {
+	from := p.tmp.Name()
+	if !p.named {
+		from = fmt.Sprintf("/proc/self/fd/%d", p.tmp.Fd())
+	}
+	if err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, p.path, unix.AT_SYMLINK_FOLLOW); err != nil {
 		return fail(err)
 	}
 	dir, err := os.Open(filepath.Dir(p.path))

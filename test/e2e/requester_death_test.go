@@ -57,9 +57,9 @@ func TestRequesterDies(t *testing.T) {
 					g.Errorf("an unlisted copy: %+v", c)
 				}
 			}
-			left, _ := filepath.Glob(filepath.Join(g.site.Dir, ".doc*"))
-			for _, p := range left { // a killed program cannot remove its own
-				os.Remove(p)
+			// The document is written to a file without a name until it is whole.
+			if left, _ := filepath.Glob(filepath.Join(g.site.Dir, ".doc*")); len(left) > 0 {
+				g.Errorf("left behind: %v", left)
 			}
 			for _, s := range strings.Fields(g.idsIn(g.copiesOnArray())) {
 				_, err := g.a.Umbra(g.ctx, "delete", "set", s)
