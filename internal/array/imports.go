@@ -233,7 +233,7 @@ func (a *Array) reissueTicket(set vss.ID, only string, life time.Duration) ([]by
 	const op = "issue ticket"
 	r := a.state.set(set)
 	if r == nil || r.State != setCommitted {
-		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: set.String(), Reason: "the array has no such set", Remedy: "List them with `umbra array set list`"}
+		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: set.String(), Reason: "the array has no such set", Remedy: "List them with `umbra array sets`"}
 	}
 	if r.Digest == nil {
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: op, Object: set.String(), Reason: "the set's host has not issued a ticket, so what it would sign is unknown", Remedy: "Finish creating the set first; a set that is not transportable gets no ticket"}
