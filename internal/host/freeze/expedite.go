@@ -1,22 +1,27 @@
 package freeze
 
-import "golang.org/x/sys/unix"
+import (
+	"sync/atomic"
 
-// expeditedPath is the kernel's switch for short RCU grace periods. FIFREEZE
-// waits for three of them, with writers already stopped: about 25 ms on an
-// idle machine, and 1 ms when they are expedited, at the price of an interrupt
-// to every processor. A real-time kernel, or rcupdate.rcu_normal, overrides the
-// switch; then it is as if it were not there.
-const expeditedPath = "/sys/kernel/rcu_expedited"
+	"golang.org/x/sys/unix"
 
-// expedite makes grace periods short until the returned function is called. It
-// is best effort: without the switch (an old kernel, a container) a hold is
-// longer, not wrong. Who finds it on leaves it on.
+	"github.com/umbra-vss/umbra/internal/host/freeze/internal/wire"
+)
+
+// expedite makes grace periods short until the returned function is called,
+// and says in mark that it did. FIFREEZE waits for three of them, with writers
+// already stopped: about 25 ms on an idle machine, and 1 ms when they are
+// expedited, at the price of an interrupt to every processor. A real-time
+// kernel, or rcupdate.rcu_normal, overrides the switch; then it is as if it
+// were not there.
 //
-// Two holds at once may end it early for the one that freezes later, and never
-// leave it on. A daemon that dies meanwhile does; the hold intent says so.
-func expedite() (end func()) {
-	fd, err := unix.Open(expeditedPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+// It is best effort: without the switch (an old kernel, a container) a hold is
+// longer, not wrong. Who finds it on leaves it on. Two holds at once may end it
+// early for the one that freezes later. A daemon that dies meanwhile leaves it
+// on: its guard sees mark and switches it off, and if both die the hold intent
+// tells recovery.
+func expedite(mark *atomic.Uint32) (end func()) {
+	fd, err := unix.Open(wire.ExpeditedPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return func() {}
 	}
@@ -24,9 +29,11 @@ func expedite() (end func()) {
 		_ = unix.Close(fd)
 		return func() {}
 	}
+	mark.Store(1) // before the effect
 	_, _ = unix.Pwrite(fd, []byte("1"), 0)
 	return func() {
 		_, _ = unix.Pwrite(fd, []byte("0"), 0)
+		mark.Store(0)
 		_ = unix.Close(fd)
 	}
 }
@@ -40,7 +47,7 @@ func expeditable(fd int) bool {
 
 // expects reports whether a hold would use the switch.
 func expects() bool {
-	fd, err := unix.Open(expeditedPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(wire.ExpeditedPath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
@@ -50,7 +57,7 @@ func expects() bool {
 
 // unexpedite undoes what a daemon that died left on.
 func unexpedite() {
-	fd, err := unix.Open(expeditedPath, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(wire.ExpeditedPath, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}

@@ -104,7 +104,7 @@ func (g *Guard) Freeze(ctx context.Context) error {
 	}
 	g.began = Now()
 	g.mu.Unlock()
-	defer expedite()() // until all are frozen
+	defer expedite(&g.page.Expedited)() // until all are frozen
 	if err := g.send(wire.Message{Kind: wire.Freeze, A: uint64(g.limit)}); err != nil {
 		g.takeOver("the guard died")
 	}

@@ -85,6 +85,24 @@ func (c *control) release(p *wire.Page, threads []*thread, cause uint32) {
 	for _, t := range threads {
 		post(t.tell)
 	}
+	if cause == wire.CauseParent {
+		c.unexpedite()
+	}
+}
+
+// unexpedite switches off what a daemon that died while freezing left on.
+func (c *control) unexpedite() {
+	if c.page.Expedited.Load() != 1 {
+		return
+	}
+	fd, err := unix.Open(wire.ExpeditedPath, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	if _, err := unix.Pwrite(fd, []byte("0"), 0); err == nil {
+		c.page.Expedited.Store(0)
+	}
+	_ = unix.Close(fd)
 }
 
 func (c *control) count(p *wire.Page) (frozen, failed, settled int) {

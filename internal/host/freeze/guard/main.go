@@ -45,6 +45,7 @@ func main() {
 		c.hold(threads, limit)
 		c.awaitHangup()
 	}
+	c.unexpedite()
 	os.Exit(0)
 }
 

@@ -6,7 +6,10 @@ import (
 )
 
 // Version is compared at the handshake: a guard of another build is refused.
-const Version = 1
+const Version = 2
+
+// ExpeditedPath is the kernel's switch for short RCU grace periods.
+const ExpeditedPath = "/sys/kernel/rcu_expedited"
 
 // MaxFilesystems is how many filesystems one guard can hold.
 const MaxFilesystems = 256
@@ -68,8 +71,8 @@ type Page struct {
 	Phase        atomic.Uint32
 	Cause        atomic.Uint32
 	CountersRead atomic.Uint32
-	_            uint32
-	Beat         atomic.Int64 // when the guard's control thread last ran
+	Expedited    atomic.Uint32 // 1: the daemon switched ExpeditedPath on and has not switched it off
+	Beat         atomic.Int64  // when the guard's control thread last ran
 	Slots        [MaxFilesystems]Slot
 }
 
