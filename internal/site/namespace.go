@@ -21,19 +21,38 @@ type namespace struct {
 	pipe   io.Closer // closing it ends the holder
 }
 
+// holderScript is the holder: it lets go of what the copied mount table pins
+// of tests that run beside us, in /tmp (a loop device whose filesystem they
+// unmount could not be detached while our copy of the mount lives), says that
+// it is there, and ends when its input does, which is when we do.
+const holderScript = `while read -r dev point rest; do
+	case $dev:$point in /dev/loop*:/tmp/*) umount -l "$(printf %b "$point")" ;; esac
+done </proc/self/mounts
+echo ready
+exec cat`
+
 // newNamespace starts the holder. It must exist before anything is mounted:
 // a copy of the mount table made later would pin superblocks and devices.
 func newNamespace(name string) (*namespace, error) {
-	cmd := exec.Command("cat") // ends when its input does, which is when we do
+	cmd := exec.Command("sh", "-c", holderScript)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	said, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("namespaces of %s: %w", name, err)
 	}
-	return &namespace{name, cmd, pipe}, nil
+	n := &namespace{name, cmd, pipe}
+	if _, err := io.ReadFull(said, make([]byte, len("ready\n"))); err != nil {
+		n.close()
+		return nil, fmt.Errorf("namespaces of %s: the holder did not start: %w", name, err)
+	}
+	return n, nil
 }
 
 func (n *namespace) pid() int { return n.holder.Process.Pid }

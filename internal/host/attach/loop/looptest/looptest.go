@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // NeedRoot skips a test that works on devices where we are not root.
@@ -203,7 +205,12 @@ func Detach(t testing.TB, i *loop.Initiator, dev block.Device) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := i.Detach(ctx, dev); err != nil {
+	err := i.Detach(ctx, dev)
+	// A namespace that a test beside us makes copies our mounts for a moment.
+	for deadline := time.Now().Add(5 * time.Second); errors.Is(err, vss.VSS_E_VOLUME_IN_USE) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		err = i.Detach(ctx, dev)
+	}
+	if err != nil {
 		t.Errorf("detach %s: %v", dev.Path, err)
 	}
 }
