@@ -100,7 +100,7 @@ func TestFullArray(t *testing.T) {
 	defer os.Remove(ballast.Name())
 	defer ballast.Close()
 	if err := unix.Fallocate(int(ballast.Fd()), 0, 0, int64(sp.Free-r.a.watermark(sp)/2)); err != nil {
-		t.Skip("the store cannot be filled:", err)
+		t.Fatal("the store cannot be filled:", err)
 	}
 	_, err = r.admin.CreateLUN(ctx, "", mib)
 	wantCode(t, err, vss.VSS_E_INSUFFICIENT_STORAGE, "Delete copies")
