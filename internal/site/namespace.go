@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -103,6 +104,9 @@ func (n *namespace) up() error {
 	return h.LinkSetUp(lo)
 }
 
+// bridgeAddr is locally administered.
+var bridgeAddr = net.HardwareAddr{0x02, 0, 0, 0x5a, 0x4e, 0}
+
 // bridge makes the array's bridge with its address.
 func (n *namespace) bridge(addr string) error {
 	h, ns, err := n.handle()
@@ -111,7 +115,10 @@ func (n *namespace) bridge(addr string) error {
 	}
 	defer ns.Close()
 	defer h.Close()
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "san0"}}
+	// With an address of its own: a bridge without one takes the lowest of its
+	// ports, and when a host that comes later brings a lower one, the others
+	// send into the void until their neighbour entries expire.
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "san0", HardwareAddr: bridgeAddr}}
 	if err := h.LinkAdd(br); err != nil {
 		return err
 	}

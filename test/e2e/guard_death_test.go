@@ -130,7 +130,7 @@ func TestGuardDies(t *testing.T) {
 		f.run("both killed, then "+how, func(g *fixture) {
 			th, th2 := g.thawer(v), g.thawer(w)
 			h := g.hold("5s", nil, v, w)
-			g.must(syscall.Kill(g.a.DaemonPID(), syscall.SIGSTOP)) // else it would thaw when the guard is gone
+			g.stop(g.a.DaemonPID()) // else it would thaw when the guard is gone
 			g.must(syscall.Kill(h.guard, syscall.SIGKILL))
 			g.a.KillDaemon()
 			if err := <-h.done; err == nil {
@@ -155,6 +155,23 @@ func TestGuardDies(t *testing.T) {
 	f.a.StopDaemon()
 	f.must(f.a.StartDaemon(f.ctx, nil))
 	f.works(v, w)
+}
+
+// stop stops a process and returns when every thread of it stands: until then
+// it still acts on what it sees.
+func (f *fixture) stop(pid int) {
+	f.Helper()
+	f.must(syscall.Kill(pid, syscall.SIGSTOP))
+	eventually(f.T, "the process stands", 5*time.Second, func() bool {
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, s := range states {
+			b, _ := os.ReadFile(s)
+			if _, after, ok := strings.Cut(string(b), ") "); ok && after[0] != 'T' {
+				return false
+			}
+		}
+		return len(states) > 0
+	})
 }
 
 // lastSet is the newest set's ID on A.
