@@ -33,7 +33,7 @@ signs transport tickets. Keep it secret, and remove it afterwards.`,
 
 func (a *app) rescanCmd() *cobra.Command {
 	return &cobra.Command{Use: "rescan [LUN...]", Short: "Attach LUNs the arrays have unmasked to this machine",
-		Long:    "Attach original LUNs that the joined arrays have unmasked to this machine: all of\nthem, or those named. Shadow copies come by umbra import only.",
+		Long:    "Attach original LUNs that the joined arrays have unmasked to this machine: all of\nthem, or those named. Shadow copies come by umbra import only.\n\nLUNs of joined arrays are hidden from udev unless they were let through here.\numbra detach takes that back.",
 		Example: "  umbra rescan\n  umbra rescan naa.6001405...", RunE: func(cmd *cobra.Command, as []string) error {
 			h := a.host()
 			defer h.Close()

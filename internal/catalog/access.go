@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/json"
 
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -63,6 +64,17 @@ func (t *Tx) DeleteLUN(name string) error { return t.tx.Bucket(bucketLUNs).Delet
 
 // LUNs lists all LUNs imports touched.
 func (t *Tx) LUNs() ([]LUN, error) { return all[LUN](t.tx, bucketLUNs) }
+
+// PutOriginal files a LUN that is no copy under its name.
+func (t *Tx) PutOriginal(l lun.Info) error { return put(t.tx, bucketOriginals, l.Name(), l) }
+
+// DeleteOriginal forgets an original; one that is not there is fine.
+func (t *Tx) DeleteOriginal(name string) error {
+	return t.tx.Bucket(bucketOriginals).Delete([]byte(name))
+}
+
+// Originals lists the originals this machine was let see.
+func (t *Tx) Originals() ([]lun.Info, error) { return all[lun.Info](t.tx, bucketOriginals) }
 
 // OpenIntent files an intent and returns it with its number.
 func (t *Tx) OpenIntent(i Intent) (Intent, error) {

@@ -19,11 +19,12 @@ import (
 )
 
 var (
-	bucketSets    = []byte("sets")
-	bucketCopies  = []byte("copies")
-	bucketLUNs    = []byte("luns")
-	bucketIntents = []byte("intents")
-	bucketEvents  = []byte("events")
+	bucketSets      = []byte("sets")
+	bucketCopies    = []byte("copies")
+	bucketLUNs      = []byte("luns")
+	bucketOriginals = []byte("originals")
+	bucketIntents   = []byte("intents")
+	bucketEvents    = []byte("events")
 )
 
 // Catalog is an open catalogue.
@@ -74,7 +75,7 @@ func open(path string) (db *bbolt.DB, err error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketIntents, bucketEvents} {
+		for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketOriginals, bucketIntents, bucketEvents} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/internal/host"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
+	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/service"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -70,8 +71,9 @@ func (a *arrays) use(b client.Bundle) error {
 	return nil
 }
 
-// Join checks a bundle against the array itself and keeps it.
-func (a *arrays) Join(ctx context.Context, raw []byte) (id, name string, err error) {
+// Join checks a bundle against the array itself and keeps it. Before the array
+// is used cover hides its LUNs.
+func (a *arrays) Join(ctx context.Context, raw []byte, cover func(context.Context, ...hide.Family) error) (id, name string, err error) {
 	b, err := client.ParseBundle(raw)
 	if err != nil {
 		return "", "", err
@@ -90,10 +92,27 @@ func (a *arrays) Join(ctx context.Context, raw []byte) (id, name string, err err
 	if _, err := c.Describe(dctx, ""); err != nil {
 		return "", "", err
 	}
+	if err := cover(ctx, familyOf(b)); err != nil {
+		return "", "", err
+	}
 	if err := writeDurably(filepath.Join(a.dir, b.ArrayID.Bare()+".bundle"), raw); err != nil {
 		return "", "", &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "join", Object: b.ArrayName, Reason: "the bundle cannot be kept", Remedy: "Check the disk of --state-dir", Err: err}
 	}
 	return b.ArrayID.String(), b.ArrayName, a.use(b)
+}
+
+// familyOf is how the array's LUNs are called.
+func familyOf(b client.Bundle) hide.Family { return hide.Family(identity.OUI + b.Prefix) }
+
+// families are those of all joined arrays.
+func (a *arrays) families() []hide.Family {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []hide.Family
+	for _, b := range a.bundles {
+		out = append(out, familyOf(b))
+	}
+	return out
 }
 
 // writeDurably writes a file that is there whole after a crash, or not at all.

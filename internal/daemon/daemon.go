@@ -23,6 +23,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/service/copies"
 	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/service/originals"
 	"github.com/umbra-vss/umbra/internal/service/recovery"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/vss"
@@ -87,8 +88,12 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
 		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},
-		Importer: importer, Keeper: keeper, Arrays: arrays, Host: machine, Log: log}
+		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Log: log}
 
+	if err := svc.Originals.Cover(ctx, arrays.families()...); err != nil {
+		log.Error("hide the unknown LUNs of joined arrays", "err", err)
+		svc.Warnings = append(svc.Warnings, "LUNs of joined arrays that umbra rescan did not let through are not hidden: "+err.Error())
+	}
 	rec := &recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log}
 	rec.Run(ctx, thawed)
 

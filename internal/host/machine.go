@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
@@ -17,6 +19,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // Machine is this machine. It is safe for concurrent use.
@@ -31,7 +34,7 @@ type Machine struct {
 type Initiator struct {
 	attach.Initiator
 	Owns     func(lun.Info) bool                           // the LUN is one of this array's
-	Unmasked func(ctx context.Context) ([]lun.Info, error) // LUNs the array shows to this machine
+	Unmasked func(ctx context.Context) ([]lun.Info, error) // originals the array shows to this machine
 	Ready    func(ctx context.Context) error               // attaching would work
 }
 
@@ -61,6 +64,19 @@ func (m *Machine) Hide(ctx context.Context, luns []lun.Info) error { return m.Ru
 // Unhide removes them.
 func (m *Machine) Unhide(ctx context.Context, luns []lun.Info) error {
 	return m.Rules.Unhide(ctx, luns)
+}
+
+// HideFamily hides an array's LUNs but the admitted.
+func (m *Machine) HideFamily(ctx context.Context, f hide.Family) error {
+	return m.Rules.HideFamily(ctx, f)
+}
+
+// Admit excepts originals from HideFamily.
+func (m *Machine) Admit(ctx context.Context, luns []lun.Info) error { return m.Rules.Admit(ctx, luns) }
+
+// Dismiss takes Admit back.
+func (m *Machine) Dismiss(ctx context.Context, luns []lun.Info) error {
+	return m.Rules.Dismiss(ctx, luns)
 }
 
 // Watch names the block devices that arrive or change; "" means enumerate again.
@@ -126,17 +142,14 @@ func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, 
 	return out, errs
 }
 
-// RescanAll attaches everything the arrays show to this machine.
-func (m *Machine) RescanAll(ctx context.Context) ([]block.Device, error) {
-	var out []block.Device
+// Unmasked lists the originals the arrays show to this machine. What those that
+// answered said is returned beside the others' errors.
+func (m *Machine) Unmasked(ctx context.Context) ([]lun.Info, error) {
+	var out []lun.Info
 	var errs error
 	for _, in := range m.Initiators() {
 		luns, err := in.Unmasked(ctx)
-		if err == nil && len(luns) > 0 {
-			var ds []block.Device
-			ds, err = in.Rescan(ctx, luns)
-			out = append(out, ds...)
-		}
+		out = append(out, luns...)
 		errs = errors.Join(errs, err)
 	}
 	return out, errs
@@ -154,6 +167,15 @@ func (m *Machine) Inspect(ctx context.Context, device string) (block.Device, err
 		d.LUN = lun.Info{}
 	}
 	return d, err
+}
+
+// InUse reports whether a device is mounted or claimed by another.
+func (m *Machine) InUse(ctx context.Context, d block.Device) bool {
+	f, err := block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, vss.VSS_E_VOLUME_IN_USE)
 }
 
 // Probe reads a device's superblock.

@@ -31,7 +31,7 @@ func (v Server) Join(ctx context.Context, req *connect.Request[vssv1.JoinRequest
 	if err := authorize(ctx, "Join"); err != nil {
 		return nil, err
 	}
-	id, name, err := v.S.Arrays.Join(ctx, req.Msg.Bundle)
+	id, name, err := v.S.Arrays.Join(ctx, req.Msg.Bundle, v.S.Originals.Cover)
 	if err != nil {
 		return nil, err
 	}
@@ -55,21 +55,15 @@ func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanReq
 	if err := authorize(ctx, "Rescan"); err != nil {
 		return nil, err
 	}
-	var ds []block.Device
-	var err error
-	if len(req.Msg.Luns) == 0 {
-		ds, err = v.S.Host.RescanAll(ctx)
-	} else {
-		var want []lun.Info
-		for _, s := range req.Msg.Luns {
-			n, perr := lun.ParseNAA(s)
-			if perr != nil {
-				return nil, perr
-			}
-			want = append(want, lun.Info{Version: lun.InfoVersion, StorageIDs: []lun.StorageID{n.StorageID()}})
+	var named []lun.NAA
+	for _, s := range req.Msg.Luns {
+		n, err := lun.ParseNAA(s)
+		if err != nil {
+			return nil, err
 		}
-		ds, err = v.S.Host.Rescan(ctx, want)
+		named = append(named, n)
 	}
+	ds, err := v.S.Originals.Rescan(ctx, named...)
 	out := &vssv1.ListLUNsResponse{Error: rpc.ErrorToProto(err)}
 	for _, d := range ds {
 		out.Luns = append(out.Luns, deviceProto(d))
@@ -77,40 +71,19 @@ func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanReq
 	return connect.NewResponse(out), nil
 }
 
-// DetachLUN removes an original LUN from this machine. Copies leave by
-// DeleteSnapshots or CleanupImport only.
+// DetachLUN removes an original LUN from this machine.
 func (v Server) DetachLUN(ctx context.Context, req *connect.Request[vssv1.DetachLUNRequest]) (*connect.Response[vssv1.Empty], error) {
-	const op = "DetachLUN"
-	if err := authorize(ctx, op); err != nil {
+	if err := authorize(ctx, "DetachLUN"); err != nil {
 		return nil, err
 	}
 	n, err := lun.ParseNAA(req.Msg.Lun)
+	if err == nil {
+		err = v.S.Originals.Detach(ctx, n)
+	}
 	if err != nil {
 		return nil, err
 	}
-	err = v.S.Catalog.View(func(t *catalog.Tx) error {
-		_, found, err := t.LUN(n.String())
-		if err == nil && found {
-			return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: op, Object: n.String(), Reason: "the LUN is a shadow copy's", Remedy: "Delete the copy (umbra delete copy), or clean up its import (umbra cleanup)"}
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	ds, err := v.S.Host.Enumerate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range ds {
-		if got, ok := d.LUN.NAA(); ok && got == n {
-			if err := v.S.Host.Detach(ctx, d); err != nil {
-				return nil, err
-			}
-			return empty, nil
-		}
-	}
-	return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: n.String(), Reason: "the LUN is not attached to this machine", Remedy: "See umbra list luns"}
+	return empty, nil
 }
 
 func deviceProto(d block.Device) *vssv1.LUN {

@@ -12,13 +12,14 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/copies"
 	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/importing"
+	"github.com/umbra-vss/umbra/internal/service/originals"
 	"github.com/umbra-vss/umbra/internal/service/registry"
-	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -33,7 +34,8 @@ const (
 
 // Arrays is what the service knows of joined storage systems.
 type Arrays interface {
-	Join(ctx context.Context, bundle []byte) (id, name string, err error)
+	// Join calls cover with how the array's LUNs are called before it uses it.
+	Join(ctx context.Context, bundle []byte, cover func(context.Context, ...hide.Family) error) (id, name string, err error)
 	List(ctx context.Context) []ArrayStatus
 }
 
@@ -47,10 +49,6 @@ type ArrayStatus struct {
 // Host is what the service itself asks of this machine.
 type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
-	Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error)
-	RescanAll(ctx context.Context) ([]block.Device, error)
-	Detach(ctx context.Context, d block.Device) error
-	Unhide(ctx context.Context, luns []lun.Info) error
 }
 
 // Service is a running service.
@@ -65,6 +63,7 @@ type Service struct {
 	Creator   *create.Creator
 	Importer  *importing.Importer
 	Keeper    *copies.Keeper
+	Originals *originals.Keeper
 	Arrays    Arrays
 	Host      Host
 	Log       *slog.Logger

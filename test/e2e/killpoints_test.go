@@ -165,7 +165,7 @@ func TestKilledImporting(t *testing.T) {
 	}
 }
 
-// nothingOn asserts that a host has no LUN of this site, no rule and no
+// nothingOn asserts that a host has no LUN of this site, no LUN's rule and no
 // device object.
 func (f *fixture) nothingOn(h *site.Host) {
 	f.Helper()
@@ -174,10 +174,11 @@ func (f *fixture) nothingOn(h *site.Host) {
 	if strings.TrimSpace(out) != "null" {
 		f.Errorf("LUNs on %s: %s", h.Name, out)
 	}
-	for _, dir := range []string{h.RulesDir(), h.RunDir() + "/copies"} {
-		if left, err := os.ReadDir(h.Path(dir)); err == nil && len(left) != 0 {
-			f.Errorf("left in %s: %v", dir, left)
-		}
+	if left := f.rules(h, "*-naa.*"); len(left) != 0 {
+		f.Errorf("rules left: %v", left)
+	}
+	if left, err := os.ReadDir(h.Path(h.RunDir() + "/copies")); err == nil && len(left) != 0 {
+		f.Errorf("device objects left: %v", left)
 	}
 }
 

@@ -63,8 +63,7 @@ func TestTransport(t *testing.T) {
 		if err := os.WriteFile(f.b.Path(filepath.Join(c.DeviceObject, "intruder")), nil, 0o600); err == nil {
 			t.Errorf("%s can be written to", c.OriginalVolumeName)
 		}
-		rules, _ := filepath.Glob(filepath.Join(f.b.RulesDir(), "*"))
-		if len(rules) != 3 {
+		if rules := f.rules(f.b, "10-umbra-naa.*"); len(rules) != 3 {
 			t.Errorf("udev rules that hide the copies: %v", rules)
 		}
 	}
@@ -118,7 +117,7 @@ func TestTransport(t *testing.T) {
 	if got := f.copiesOnArray(); len(got) != 0 {
 		t.Errorf("left on the array: %v", got)
 	}
-	if rules, _ := filepath.Glob(filepath.Join(f.b.RulesDir(), "*")); len(rules) != 0 {
+	if rules := f.rules(f.b, "*-naa.*"); len(rules) != 0 {
 		t.Errorf("udev rules left: %v", rules)
 	}
 }

@@ -9,7 +9,13 @@
 // of udev, gone after a reboot, after which the service writes them anew for
 // every copy in its catalogue before it attaches anything.
 //
-// # Why the file is called 10-umbra-…
+// That covers what an import brings. A copy could also come in another way, say
+// unmasked by hand on the array, and it would have its original's UUID just the
+// same. So a joined array's LUNs are hidden altogether ([Rules.HideFamily]), and
+// its originals, which an administrator lets through by name, are excepted
+// ([Rules.Admit]).
+//
+// # Why the files are called 10-umbra-…
 //
 // udev runs rules in the order of their file names. What has to be prevented
 // starts at 55 (sg3-utils) and 56 or 60 (multipath, persistent storage), so a
@@ -20,8 +26,9 @@
 // device's backing file, which arrays name after the LUN. ID_WWN_WITH_EXTENSION
 // and ID_SERIAL are matched as well, for drivers whose events bring them.
 //
-// Tried with the rules of udev 252 (Debian 12): a loop device with a filesystem
-// gets neither links nor ID_FS_ properties, and SYSTEMD_READY is 0.
+// TestUdev shows it with the rules of the machine it runs on, udev 252 on Debian
+// 12: a hidden loop device with a filesystem gets neither links nor ID_FS_
+// properties, and SYSTEMD_READY is 0.
 //
 // Identifiers come out of documents, which are untrusted: whatever is not a
 // plain character is matched by '?', so nothing in an identifier can end a

@@ -29,13 +29,50 @@ type Rules struct {
 
 const hideOp = "hide LUNs"
 
-// Hide makes LUNs invisible before they arrive. It returns when udev has taken
-// the rules, so that LocateLUNs may be called.
+// Hide makes LUNs invisible before they arrive, admitted or not. It returns
+// when udev has taken the rules, so that LocateLUNs may be called.
 //
 // Errors: E_INVALIDARG for a LUN without a qualifying identifier, nothing
 // having been written then; VSS_E_UNEXPECTED if the rules cannot be written or
 // udev does not take them.
 func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
+	return r.put(ctx, luns, fileName, render)
+}
+
+// Unhide removes the rules of LUNs, whether or not there are any; their array's
+// rules may hide them all the same. Devices that are here are not looked at
+// again by udev: what is broken out of its set and should be seen gets an event
+// from whoever breaks it.
+func (r Rules) Unhide(ctx context.Context, luns []lun.Info) error { return r.drop(ctx, luns, fileName) }
+
+// Admit excepts originals from what [Rules.HideFamily] hides. Errors are those
+// of Hide.
+func (r Rules) Admit(ctx context.Context, luns []lun.Info) error {
+	return r.put(ctx, luns, admittedFile, renderAdmitted)
+}
+
+// Dismiss takes Admit back.
+func (r Rules) Dismiss(ctx context.Context, luns []lun.Info) error {
+	return r.drop(ctx, luns, admittedFile)
+}
+
+// HideFamily makes the LUNs of an array invisible that were not admitted. An
+// original that this machine uses has to be admitted before: once hidden, its
+// next event would end its mounts.
+//
+// Errors: E_INVALIDARG for what is no Family; VSS_E_UNEXPECTED as of Hide.
+func (r Rules) HideFamily(ctx context.Context, f Family) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !f.valid() {
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: hideOp, Object: string(f), Reason: "an array's LUNs cannot be told from others by these digits",
+			Remedy: "Join the array again with a new bundle"}
+	}
+	return r.write(ctx, map[string]string{familyFile(f): renderFamily(f)})
+}
+
+func (r Rules) put(ctx context.Context, luns []lun.Info, name func(lun.Info) string, render func(lun.Info) (string, error)) error {
 	if err := ctx.Err(); err != nil || len(luns) == 0 {
 		return err
 	}
@@ -45,8 +82,12 @@ func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
 		if err != nil {
 			return err
 		}
-		rules[fileName(l)] = text
+		rules[name(l)] = text
 	}
+	return r.write(ctx, rules)
+}
+
+func (r Rules) write(ctx context.Context, rules map[string]string) error {
 	if err := os.MkdirAll(r.dir(), 0o755); err != nil {
 		return unwritable(r.dir(), err)
 	}
@@ -58,16 +99,13 @@ func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
 	return r.reload(ctx)
 }
 
-// Unhide removes the rules of LUNs, whether or not there are any. Devices that
-// are here are not looked at again by udev: what is broken out of its set and
-// should be seen gets an event from whoever breaks it.
-func (r Rules) Unhide(ctx context.Context, luns []lun.Info) error {
+func (r Rules) drop(ctx context.Context, luns []lun.Info, name func(lun.Info) string) error {
 	if err := ctx.Err(); err != nil || len(luns) == 0 {
 		return err
 	}
 	var errs []error
 	for _, l := range luns {
-		path := filepath.Join(r.dir(), fileName(l))
+		path := filepath.Join(r.dir(), name(l))
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, unwritable(path, err))
 		}

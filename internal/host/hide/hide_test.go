@@ -71,6 +71,53 @@ func TestHideAndUnhide(t *testing.T) {
 	}
 }
 
+// TestFamily: an array's rules except what is admitted, and are not confused
+// with a LUN's.
+func TestFamily(t *testing.T) {
+	r := Rules{Dir: t.TempDir(), Reload: func(context.Context) error { return nil }}
+	if err := r.HideFamily(t.Context(), "6001405123456789"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Admit(t.Context(), []lun.Info{naaLUN(t)}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]string{
+		"10-umbra-array-6001405123456789.rules": {
+			`ENV{UMBRA_ADMITTED}=="1", GOTO="umbra_end"`, `ATTRS{wwid}=="naa.6001405123456789*", ENV{SYSTEMD_READY}="0"`,
+			`ATTRS{loop/backing_file}=="*naa.6001405123456789*", `, `ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789*", `, `ENV{ID_SERIAL}=="36001405123456789*", `},
+		"09-umbra-naa.6001405123456789abcdef0123456789.rules": {
+			`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", ENV{UMBRA_ADMITTED}="1"`},
+	} {
+		text, err := os.ReadFile(filepath.Join(r.Dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want {
+			if !strings.Contains(string(text), w) {
+				t.Errorf("%s: no %s in\n%s", name, w, text)
+			}
+		}
+		for line := range strings.Lines(string(text)) {
+			if !rule.MatchString(strings.TrimSuffix(line, "\n")) {
+				t.Errorf("%s: line %q", name, line)
+			}
+		}
+	}
+	for range 2 {
+		if err := r.Dismiss(t.Context(), []lun.Info{naaLUN(t)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := files(t, r.Dir); n != 1 {
+		t.Errorf("%d files, want the array's", n)
+	}
+	for _, bad := range []Family{"", "600140", "6001405123456789abcdef0123456789", "6001405*", `6001405"`, "6001405ABC"} {
+		if err := r.HideFamily(t.Context(), bad); !errors.Is(err, vss.E_INVALIDARG) {
+			t.Errorf("family %q: %v", bad, err)
+		}
+	}
+}
+
 func files(t *testing.T, dir string) int {
 	t.Helper()
 	all, err := os.ReadDir(dir)

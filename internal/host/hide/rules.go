@@ -10,6 +10,20 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
+// Family is how the NAA identifiers of one array's LUNs begin: at least the
+// digits up to its company identifier, in lower case.
+type Family string
+
+func (f Family) valid() bool {
+	return len(f) >= 7 && len(f) < 32 && strings.Trim(string(f), "0123456789abcdef") == ""
+}
+
+// Has reports whether a LUN is one of the array's by its name.
+func (f Family) Has(l lun.Info) bool {
+	n, ok := l.NAA()
+	return ok && strings.HasPrefix(hex.EncodeToString(n[:]), string(f))
+}
+
 // effects are what a hidden device's event says to the rules after ours.
 var effects = strings.Join([]string{
 	`ENV{SYSTEMD_READY}="0"`,                                // no device unit; btrfs, md and LVM rules stop at it
@@ -20,15 +34,21 @@ var effects = strings.Join([]string{
 	`ENV{UMBRA_HIDDEN}="1"`, // for people who ask udevadm info why
 }, ", ")
 
-// fileName is the rules file of a LUN. The identifier is in it where it is
-// fit for a file name, else a digest of it.
-func fileName(l lun.Info) string {
-	name := l.Name()
+// fileName is the rules file of a LUN that must be hidden, admittedFile that of
+// one that must not. udev reads the second before those that hide arrays.
+func fileName(l lun.Info) string     { return "10-umbra-" + fileSafe(l.Name()) + ".rules" }
+func admittedFile(l lun.Info) string { return "09-umbra-" + fileSafe(l.Name()) + ".rules" }
+
+func familyFile(f Family) string { return "10-umbra-array-" + string(f) + ".rules" }
+
+// fileSafe is the identifier where it is fit for a file name, else a digest of
+// it.
+func fileSafe(name string) string {
 	if len(name) > 100 || strings.Trim(name, plain) != "" {
 		sum := sha256.Sum256([]byte(name))
 		name = "id-" + hex.EncodeToString(sum[:16])
 	}
-	return "10-umbra-" + name + ".rules"
+	return name
 }
 
 // plain characters mean themselves in file names and in udev's patterns.
@@ -44,34 +64,74 @@ func pattern(s string) string {
 	}, s)
 }
 
-// render writes the rules of a LUN. Disks and their partitions are matched
-// alike: ATTRS also looks at a device's parents.
+// render writes the rules that hide a LUN.
 func render(l lun.Info) (string, error) {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Written by Umbra for a LUN of a shadow copy, which must stay out of sight.\n# Removed when the copy is deleted or broken out of its set.\n")
-	fmt.Fprintf(&b, "ACTION==\"remove\", GOTO=\"umbra_end\"\nSUBSYSTEM!=\"block\", GOTO=\"umbra_end\"\n")
-	n := 0
-	match := func(condition string) { fmt.Fprintf(&b, "%s, %s\n", condition, effects) }
-	for _, id := range l.StorageIDs {
-		if !id.Qualifies() {
-			continue
-		}
-		n++
-		text := pattern(id.String())
-		match(fmt.Sprintf(`ATTRS{wwid}=="%s"`, text))
-		if id.Type != lun.IDFCPHName {
-			continue
-		}
-		digits := hex.EncodeToString(id.Identifier)
-		match(fmt.Sprintf(`ATTRS{loop/backing_file}=="*%s*"`, text))
-		match(fmt.Sprintf(`ENV{ID_WWN_WITH_EXTENSION}=="0x%s"`, digits))
-		// scsi_id puts the designator's type before it: 3 for NAA.
-		match(fmt.Sprintf(`ENV{ID_SERIAL}=="3%s"`, digits))
+	conditions, err := conditionsOf(l)
+	if err != nil {
+		return "", err
 	}
-	if n == 0 {
-		return "", &vss.Error{Code: vss.E_INVALIDARG, Op: hideOp, Object: l.Name(),
+	return rulesFile("Written by Umbra for a LUN of a shadow copy, which must stay out of sight.\n# Removed when the copy is deleted or broken out of its set.",
+		conditions, effects), nil
+}
+
+// renderAdmitted writes the rules that except an original from its array's.
+func renderAdmitted(l lun.Info) (string, error) {
+	conditions, err := conditionsOf(l)
+	if err != nil {
+		return "", err
+	}
+	return rulesFile("Written by Umbra for an original LUN of a joined array: umbra rescan let it\n# through. Removed by umbra detach.", conditions, `ENV{UMBRA_ADMITTED}="1"`), nil
+}
+
+// renderFamily writes the rules that hide an array's LUNs but the admitted.
+func renderFamily(f Family) string {
+	return rulesFile("Written by Umbra for a joined array: its LUNs stay out of sight unless umbra\n# rescan let them through.",
+		naaConditions(string(f), "*"), effects, `ENV{UMBRA_ADMITTED}=="1"`)
+}
+
+// conditionsOf are the matches that find a LUN, one rule each. Disks and their
+// partitions are matched alike: ATTRS also looks at a device's parents.
+func conditionsOf(l lun.Info) ([]string, error) {
+	var out []string
+	for _, id := range l.StorageIDs {
+		switch {
+		case !id.Qualifies():
+		case id.Type == lun.IDFCPHName:
+			out = append(out, naaConditions(hex.EncodeToString(id.Identifier), "")...)
+		default:
+			out = append(out, fmt.Sprintf(`ATTRS{wwid}=="%s"`, pattern(id.String())))
+		}
+	}
+	if len(out) == 0 {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: hideOp, Object: l.Name(),
 			Reason: "nothing in its identity tells this LUN from others", Remedy: "Use LUNs with a page 0x83 identifier of type 1, 2, 3 or 8"}
 	}
+	return out, nil
+}
+
+// naaConditions find the LUNs whose NAA identifier begins with some digits: all
+// of them, or with "*" as the rest, some.
+func naaConditions(digits, rest string) []string {
+	return []string{
+		fmt.Sprintf(`ATTRS{wwid}=="naa.%s%s"`, digits, rest),
+		fmt.Sprintf(`ATTRS{loop/backing_file}=="*naa.%s*"`, digits),
+		fmt.Sprintf(`ENV{ID_WWN_WITH_EXTENSION}=="0x%s%s"`, digits, rest),
+		// scsi_id puts the designator's type before it: 3 for NAA.
+		fmt.Sprintf(`ENV{ID_SERIAL}=="3%s%s"`, digits, rest),
+	}
+}
+
+// rulesFile gives block devices that meet a condition the effects, unless they
+// meet an exception.
+func rulesFile(comment string, conditions []string, effects string, exceptions ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n", comment)
+	for _, skip := range append([]string{`ACTION=="remove"`, `SUBSYSTEM!="block"`}, exceptions...) {
+		fmt.Fprintf(&b, "%s, GOTO=\"umbra_end\"\n", skip)
+	}
+	for _, c := range conditions {
+		fmt.Fprintf(&b, "%s, %s\n", c, effects)
+	}
 	fmt.Fprintf(&b, "LABEL=\"umbra_end\"\n")
-	return b.String(), nil
+	return b.String()
 }

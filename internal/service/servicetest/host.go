@@ -210,18 +210,6 @@ func (h *Host) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, err
 	return out, nil
 }
 
-// RescanAll attaches everything.
-func (h *Host) RescanAll(ctx context.Context) ([]block.Device, error) {
-	var all []lun.Info
-	for _, a := range h.Arrays {
-		for _, n := range a.Names() {
-			l, _ := a.LUN(n)
-			all = append(all, l.Info)
-		}
-	}
-	return h.Rescan(ctx, all)
-}
-
 // Enumerate lists the devices.
 func (h *Host) Enumerate(ctx context.Context) ([]block.Device, error) {
 	if err := h.hook(ctx, "Enumerate"); err != nil {
