@@ -16,6 +16,9 @@ import (
 // btrfs's is the farthest, 4 KiB at 64 KiB.
 const superblocks = 64<<10 + 4<<10
 
+// firstPage has those of ext2/3/4 and of XFS with sectors up to its size.
+const firstPage = 4 << 10
+
 // Probe reads what filesystem the device at a path holds. It reads past the
 // page cache, which may be older than the disk, and changes nothing.
 //
@@ -27,11 +30,19 @@ func Probe(ctx context.Context, devicePath string) (Identity, error) {
 	if err := ctx.Err(); err != nil {
 		return Identity{}, err
 	}
-	head, err := readHead(devicePath)
+	// Most superblocks are in the first page. A read of 68 KiB of a copy, whose
+	// extents are many, costs as much as the rest of an import's verification.
+	head, err := readHead(devicePath, firstPage)
 	if err != nil {
 		return Identity{}, probeError(devicePath, err)
 	}
 	id, err := Parse(head)
+	if err != nil || id.Type == "" {
+		if head, err = readHead(devicePath, superblocks); err != nil {
+			return Identity{}, probeError(devicePath, err)
+		}
+		id, err = Parse(head)
+	}
 	if err != nil {
 		return Identity{}, &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "probe filesystem", Object: devicePath,
 			Reason: "its superblock is damaged: " + err.Error(),
@@ -40,8 +51,8 @@ func Probe(ctx context.Context, devicePath string) (Identity, error) {
 	return id, nil
 }
 
-// readHead reads the start of a device; less if the device is shorter.
-func readHead(path string) ([]byte, error) {
+// readHead reads the first bytes of a device; less if the device is shorter.
+func readHead(path string, length int) ([]byte, error) {
 	f, err := os.OpenFile(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, 0)
 	direct := err == nil
 	if errors.Is(err, unix.EINVAL) {
@@ -52,7 +63,7 @@ func readHead(path string) ([]byte, error) {
 	}
 	defer f.Close()
 	// An anonymous mapping is aligned to a page, as direct reads want it.
-	buf, err := unix.Mmap(-1, 0, superblocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	buf, err := unix.Mmap(-1, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +73,11 @@ func readHead(path string) ([]byte, error) {
 		// The device's blocks are larger than ours are aligned to: through the
 		// cache then, without what is in it.
 		if _, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, 0); err == nil {
-			_ = unix.Fadvise(int(f.Fd()), 0, superblocks, unix.FADV_DONTNEED)
+			_ = unix.Fadvise(int(f.Fd()), 0, int64(length), unix.FADV_DONTNEED)
 			n, err = readFull(f, buf)
 		}
 	} else if !direct {
-		_ = unix.Fadvise(int(f.Fd()), 0, superblocks, unix.FADV_DONTNEED)
+		_ = unix.Fadvise(int(f.Fd()), 0, int64(length), unix.FADV_DONTNEED)
 	}
 	if err != nil {
 		return nil, err

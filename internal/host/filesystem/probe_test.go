@@ -66,6 +66,7 @@ func TestProbe(t *testing.T) {
 		"journal":      {16 * mib, "mkfs.ext4", append([]string{"-O", "journal_dev", "-b", "4096"}, ext...), Identity{Type: TypeJournal, UUID: uuid, Label: "data", Size: 16 * mib, DeviceSize: 16 * mib, Devices: 1}},
 		"xfs":          {320 * mib, "mkfs.xfs", []string{"-q", "-m", "uuid=" + uuid, "-L", "data"}, Identity{Type: TypeXFS, UUID: uuid, Label: "data", Size: 320 * mib, DeviceSize: 320 * mib, Devices: 1}},
 		"xfs 4k":       {320 * mib, "mkfs.xfs", []string{"-q", "-m", "uuid=" + uuid, "-s", "size=4096", "-L", "twelve-bytes"}, Identity{Type: TypeXFS, UUID: uuid, Label: "twelve-bytes", Size: 320 * mib, DeviceSize: 320 * mib, Devices: 1}},
+		"xfs 16k":      {320 * mib, "mkfs.xfs", []string{"-q", "-m", "uuid=" + uuid, "-b", "size=16384", "-s", "size=16384"}, Identity{Type: TypeXFS, UUID: uuid, Size: 320 * mib, DeviceSize: 320 * mib, Devices: 1}},
 		"xfs v4":       {320 * mib, "mkfs.xfs", []string{"-q", "-m", "crc=0,finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-L", "old"}, Identity{Type: TypeXFS, Label: "old", Size: 320 * mib, DeviceSize: 320 * mib, Devices: 1}},
 		"btrfs":        {128 * mib, "mkfs.btrfs", []string{"-q", "-U", uuid, "-L", "data"}, Identity{Type: TypeBtrfs, UUID: uuid, Label: "data", Size: 128 * mib, DeviceSize: 128 * mib, DeviceID: 1, Devices: 1}},
 		"btrfs sha256": {128 * mib, "mkfs.btrfs", []string{"-q", "-U", uuid, "--csum", "sha256"}, Identity{Type: TypeBtrfs, UUID: uuid, Size: 128 * mib, DeviceSize: 128 * mib, DeviceID: 1, Devices: 1}},
@@ -211,7 +212,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := exec.LookPath(mk[0]); err != nil {
 			continue
 		}
-		head, err := readHead(made(f, 320*mib, mk[0], mk[1:]...))
+		head, err := readHead(made(f, 320*mib, mk[0], mk[1:]...), superblocks)
 		if err != nil {
 			f.Fatal(err)
 		}
