@@ -75,7 +75,7 @@ func (s hostServer) Describe(ctx context.Context, r *connect.Request[arrayv1.Des
 	id := s.a.state.identity()
 	out := &arrayv1.DescribeResponse{ArrayId: id.ID.String(), Name: id.Name, Prefix: id.Prefix, BootId: s.a.bootID, Host: caller(ctx).Name}
 	if r.Msg.BootId == s.a.bootID {
-		for dev, path := range s.a.backingStores() {
+		for dev, path := range s.a.backingStores(ctx) {
 			out.Stores = append(out.Stores, &arrayv1.Store{Device: dev, Path: path})
 		}
 	}

@@ -2,6 +2,7 @@ package array
 
 import (
 	"bytes"
+	"context"
 	"path/filepath"
 	"slices"
 
@@ -75,8 +76,8 @@ func targetMessages(in []target) []*arrayv1.Target {
 
 // backingStores are the filesystems the array needs: the store's, and the one
 // of its database and log, with what is beneath them.
-func (a *Array) backingStores() map[uint64]string {
-	out := a.store.Devices()
-	file.Beneath(filepath.Join(a.cfg.Dir, "array.db"), out)
+func (a *Array) backingStores(ctx context.Context) map[uint64]string {
+	out := a.store.Devices(ctx)
+	file.Beneath(ctx, filepath.Join(a.cfg.Dir, "array.db"), out)
 	return out
 }

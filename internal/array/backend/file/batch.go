@@ -61,12 +61,12 @@ func (s *Store) Begin(sources []Source) (*Batch, error) {
 // that is under way when ctx ends finishes in the background.
 func (b *Batch) Count(ctx context.Context) error {
 	for i, f := range b.src {
-		n, err := flushAndCount(ctx, f)
+		n, err := b.s.flushAndCount(ctx, f)
 		if err != nil {
 			if ctx.Err() != nil {
 				return given(ctx, "prepare copy", b.sources[i].NAA.String())
 			}
-			return failed("prepare copy", b.sources[i].NAA.String(), "its file cannot be flushed", "Check the store's device with dmesg", err)
+			return failed("prepare copy", b.sources[i].NAA.String(), "its file cannot be flushed, or its extents not be counted", "Run the array as root and check the store's device with dmesg", err)
 		}
 		b.extents[i] = n
 	}
@@ -75,7 +75,7 @@ func (b *Batch) Count(ctx context.Context) error {
 
 // flushAndCount works on a descriptor of its own, so that giving up on it
 // leaves nothing it could misuse.
-func flushAndCount(ctx context.Context, f *os.File) (uint64, error) {
+func (s *Store) flushAndCount(ctx context.Context, f *os.File) (uint64, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -91,7 +91,11 @@ func flushAndCount(ctx context.Context, f *os.File) (uint64, error) {
 			done <- result{0, err}
 			return
 		}
-		n, err := countExtents(fd)
+		count := countExtents
+		if s.btrfs {
+			count = countItems
+		}
+		n, err := count(fd)
 		done <- result{n, err}
 	}()
 	select {
@@ -148,6 +152,11 @@ func (b *Batch) MakeTargets(ctx context.Context, names []lun.NAA) error {
 			return failed("prepare copy", n.String(), "its file cannot be made", "Check the store's free space and state", err)
 		}
 		b.dst, b.targets = append(b.dst, f), append(b.targets, n)
+		if b.s.btrfs {
+			if err := alike(f, b.src[i]); err != nil {
+				return failed("prepare copy", n.String(), "its file cannot be made of its source's kind", "Check the store's state with dmesg", err)
+			}
+		}
 		if err := f.Truncate(int64(b.sources[i].Size)); err != nil {
 			return failed("prepare copy", n.String(), "its file cannot be sized", "Check the store's free space and state", err)
 		}

@@ -13,6 +13,8 @@
 //	Persist        fsync the clones and their folder
 //	Discard        remove the targets
 //
+// What is different on btrfs is in btrfs.go.
+//
 // FICLONE is linear in the extents of the source, so how long a batch will
 // hold writes is known before it starts, from a rate the store measures on
 // itself when it opens and refines with every batch ([Rate]). Whether clones

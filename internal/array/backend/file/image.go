@@ -268,19 +268,6 @@ func findLoop(dev, ino uint64) string {
 	return ""
 }
 
-// loopStatus describes the loop device with this number, false if it is not one.
-func loopStatus(dev uint64) (*unix.LoopInfo64, bool) {
-	const loopMajor = 7
-	if unix.Major(dev) != loopMajor {
-		return nil, false
-	}
-	link, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev)))
-	if err != nil {
-		return nil, false
-	}
-	return loopStatusOf("/dev/" + filepath.Base(link))
-}
-
 func loopStatusOf(path string) (*unix.LoopInfo64, bool) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -39,6 +40,7 @@ type Store struct {
 	image     string // "" when the directory itself reflinks
 	loop      string // the loop device under the image, "" if none
 	mounted   bool   // this store mounted the image, or found its own mount
+	btrfs     bool   // see btrfs.go
 	log       *slog.Logger
 	rate      *Rate
 	slots     chan struct{} // one per clone that may run at a time
@@ -61,6 +63,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err := os.MkdirAll(s.luns, 0o700); err != nil {
 		s.release()
 		return nil, failed("open store", s.luns, "its folder cannot be made", "Check that the store is mounted read-write", err)
+	}
+	if s.btrfs = isBtrfs(s.luns); s.btrfs {
+		if err := writeInPlace(s.luns); err != nil {
+			return nil, err
+		}
 	}
 	if err := syncDir(s.dir); err != nil {
 		s.release()
@@ -178,32 +185,37 @@ func (s *Store) Space() (Space, error) {
 	return sp, nil
 }
 
-// Devices returns the st_dev of every filesystem the store depends on: its own,
-// and below each loop device the one its backing file is on. Freezing any of
+// Devices returns the device numbers of every filesystem the store depends on:
+// its own, and those that the devices below it are files of. Freezing any of
 // them stops the store.
-func (s *Store) Devices() map[uint64]string {
+func (s *Store) Devices(ctx context.Context) map[uint64]string {
 	out := map[uint64]string{}
-	Beneath(s.luns, out)
+	Beneath(ctx, s.luns, out)
 	if s.image != "" {
-		Beneath(filepath.Dir(s.image), out)
+		Beneath(ctx, filepath.Dir(s.image), out)
 	}
 	return out
 }
 
-// Beneath adds the st_dev of the filesystem of path, and of those beneath its
-// loop devices, to out with path or the backing file as value.
-func Beneath(path string, out map[uint64]string) {
-	var st unix.Stat_t
-	if unix.Stat(path, &st) != nil {
-		return
-	}
-	for dev := st.Dev; out[dev] == ""; {
-		out[dev] = path
-		info, ok := loopStatus(dev)
-		if !ok {
-			return
+// Beneath adds the device numbers of the filesystem of path, and of those
+// beneath it, to out with path as value. A btrfs has several: st_dev is its
+// subvolume's, and a mount of another subvolume freezes it as well.
+func Beneath(ctx context.Context, path string, out map[uint64]string) {
+	add := func(dev uint64) {
+		if out[dev] == "" {
+			out[dev] = path
 		}
-		path, dev = unix.ByteSliceToString(info.File_name[:]), info.Device
+	}
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		add(st.Dev)
+	}
+	devs, err := volume.Stack(ctx, path)
+	if err != nil {
+		return // the filesystem of path itself is the least that is known
+	}
+	for _, dev := range devs {
+		add(dev)
 	}
 }
 

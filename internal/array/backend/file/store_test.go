@@ -187,8 +187,9 @@ func TestNoMkfs(t *testing.T) {
 	}
 }
 
-func TestHolders(t *testing.T) {
-	s, _ := newStore(t)
+func TestHolders(t *testing.T) { onEach(t, holders) }
+
+func holders(t *testing.T, s *Store) {
 	n := newLUN(t, s, MinSize)
 	var files []*os.File
 	for _, who := range []uint32{3, 0, 1 << 31, 4, 3, 5} {
@@ -246,8 +247,9 @@ func TestStaleReadOnlyFlag(t *testing.T) {
 
 // A loop device holds the description it was given: the LUN is held until the
 // device is detached, also when every process has closed its descriptor.
-func TestLoopDeviceHoldsItsLUN(t *testing.T) {
-	s, _ := newStore(t)
+func TestLoopDeviceHoldsItsLUN(t *testing.T) { onEach(t, loopDeviceHoldsItsLUN) }
+
+func loopDeviceHoldsItsLUN(t *testing.T, s *Store) {
 	n := newLUN(t, s, MinSize)
 	fill(t, s, n, MinSize)
 	f, err := s.Descriptor(n, true, 42)
@@ -281,8 +283,9 @@ func TestLoopDeviceHoldsItsLUN(t *testing.T) {
 	}
 }
 
-func TestBatch(t *testing.T) {
-	s, _ := newStore(t)
+func TestBatch(t *testing.T) { onEach(t, batch) }
+
+func batch(t *testing.T, s *Store) {
 	var sources []Source
 	var want [][]byte
 	for range 5 {
@@ -333,8 +336,9 @@ func begin(t testing.TB, s *Store, sources []Source) *Batch {
 	return b
 }
 
-func TestBatchIsAllOrNothing(t *testing.T) {
-	s, _ := newStore(t)
+func TestBatchIsAllOrNothing(t *testing.T) { onEach(t, batchIsAllOrNothing) }
+
+func batchIsAllOrNothing(t *testing.T, s *Store) {
 	var sources []Source
 	for range 3 {
 		sources = append(sources, Source{newLUN(t, s, MinSize), MinSize})
@@ -363,8 +367,9 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestExtentsArePredicted(t *testing.T) {
-	s, _ := newStore(t)
+func TestExtentsArePredicted(t *testing.T) { onEach(t, extentsArePredicted) }
+
+func extentsArePredicted(t *testing.T, s *Store) {
 	n := newLUN(t, s, 64<<20)
 	smooth := newLUN(t, s, 64<<20)
 	fragment(t, s, n, 5000)
@@ -386,8 +391,9 @@ func TestExtentsArePredicted(t *testing.T) {
 	}
 }
 
-func TestCountHonoursContext(t *testing.T) {
-	s, _ := newStore(t)
+func TestCountHonoursContext(t *testing.T) { onEach(t, countHonoursContext) }
+
+func countHonoursContext(t *testing.T, s *Store) {
 	n := newLUN(t, s, MinSize)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -408,7 +414,7 @@ func TestCountHonoursContext(t *testing.T) {
 
 func TestDevicesReachBelowTheImage(t *testing.T) {
 	s, cfg := newStore(t)
-	devs := s.Devices()
+	devs := s.Devices(t.Context())
 	for _, path := range []string{cfg.Dir, filepath.Dir(cfg.Image)} {
 		if dev, _ := statOf(t, path); devs[dev] == "" {
 			t.Errorf("%s is not among %v", path, devs)
