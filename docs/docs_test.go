@@ -240,11 +240,20 @@ func operations(t *testing.T) string {
 
 func TestConfigurationKeys(t *testing.T) {
 	text := operations(t)
-	for f := range reflect.TypeFor[daemon.Config]().Fields() {
-		if key := f.Tag.Get("toml"); key != "" && !strings.Contains(text, "| `"+key+"` |") {
-			t.Errorf("key %s is not in docs/operations.md", key)
+	var check func(string, reflect.Type)
+	check = func(table string, in reflect.Type) {
+		for f := range in.Fields() {
+			key := f.Tag.Get("toml")
+			switch {
+			case key == "":
+			case f.Type.Kind() == reflect.Struct:
+				check(table+key+".", f.Type)
+			case !strings.Contains(text, "| `"+table+key+"` |"):
+				t.Errorf("key %s is not in docs/operations.md", table+key)
+			}
 		}
 	}
+	check("", reflect.TypeFor[daemon.Config]())
 }
 
 func TestServiceFlags(t *testing.T) {

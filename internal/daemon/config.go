@@ -9,6 +9,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/umbra-vss/umbra/internal/service/access"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	ArrivalTimeout time.Duration `toml:"arrival_timeout"` // how long an import waits for its disks
 	HoldLimit      time.Duration `toml:"hold_limit"`      // the guard's automatic thaw, at most 10s
 	FlushTimeout   time.Duration `toml:"flush_timeout"`   // syncfs before the hold
+	Access         access.Config `toml:"access"`          // who may call
 }
 
 // Default is the configuration of a production machine.
@@ -34,7 +36,8 @@ func Default() Config {
 		host = "localhost"
 	}
 	return Config{StateDir: "/var/lib/umbra", RunDir: "/run/umbra", HostName: host,
-		UdevRulesDir: "/run/udev/rules.d", ArrivalTimeout: 10 * time.Minute, HoldLimit: 10 * time.Second, FlushTimeout: 2 * time.Minute}
+		UdevRulesDir: "/run/udev/rules.d", ArrivalTimeout: 10 * time.Minute, HoldLimit: 10 * time.Second, FlushTimeout: 2 * time.Minute,
+		Access: access.Config{OperatorsGroup: access.DefaultOperatorsGroup}}
 }
 
 // Load reads a TOML file over the defaults. A file that is not named and not
@@ -55,15 +58,16 @@ func Load(file string) (Config, error) {
 	defer f.Close()
 	// Durations are written as "10m", which TOML has no type for.
 	raw := struct {
-		StateDir       *string   `toml:"state_dir"`
-		RunDir         *string   `toml:"run_dir"`
-		Socket         *string   `toml:"socket"`
-		HostName       *string   `toml:"host_name"`
-		UdevRulesDir   *string   `toml:"udev_rules_dir"`
-		ArrivalTimeout *duration `toml:"arrival_timeout"`
-		HoldLimit      *duration `toml:"hold_limit"`
-		FlushTimeout   *duration `toml:"flush_timeout"`
-	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout)}
+		StateDir       *string        `toml:"state_dir"`
+		RunDir         *string        `toml:"run_dir"`
+		Socket         *string        `toml:"socket"`
+		HostName       *string        `toml:"host_name"`
+		UdevRulesDir   *string        `toml:"udev_rules_dir"`
+		ArrivalTimeout *duration      `toml:"arrival_timeout"`
+		HoldLimit      *duration      `toml:"hold_limit"`
+		FlushTimeout   *duration      `toml:"flush_timeout"`
+		Access         *access.Config `toml:"access"`
+	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Access}
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&raw); err != nil {
 		reason := err.Error()
 		var strict *toml.StrictMissingError

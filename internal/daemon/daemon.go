@@ -9,10 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/umbra-vss/umbra/internal/catalog"
-	"github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1/vssv1connect"
 	"github.com/umbra-vss/umbra/internal/host"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
@@ -20,6 +17,7 @@ import (
 	arrayprovider "github.com/umbra-vss/umbra/internal/providers/array"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service"
+	"github.com/umbra-vss/umbra/internal/service/access"
 	"github.com/umbra-vss/umbra/internal/service/copies"
 	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/importing"
@@ -47,6 +45,10 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	thawed, err := freeze.RecoverIntents(ctx, holdDir, log)
 	if err != nil {
 		log.Error("thaw what the last life held", "err", err)
+	}
+	policy, err := access.New(c.Access, access.System{})
+	if err != nil {
+		return err
 	}
 
 	// Parents first: a folder made on the way to another would get its mode.
@@ -98,10 +100,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	rec.Run(ctx, thawed)
 
 	svc.Start(ctx)
-	mux := http.NewServeMux()
-	mux.Handle(vssv1connect.NewShadowCopyServiceHandler(service.Server{S: svc}, connect.WithInterceptors(rpc.Interceptor())))
-	mux.Handle(vssv1connect.NewHostServiceHandler(service.Server{S: svc}, connect.WithInterceptors(rpc.Interceptor())))
-	server := rpc.NewUnixServer(mux)
+	server := rpc.NewUnixServer(svc.Handler())
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	log.Info("serving", "socket", c.Socket, "host", c.HostName)

@@ -191,3 +191,7 @@ func Panicked(op string, value any) error {
 	}
 	return e
 }
+
+// WireError makes err what [Interceptor] would make of it, for a handler that
+// answers before Connect is asked.
+func WireError(err error) error { return toWire(err) }

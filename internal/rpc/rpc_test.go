@@ -60,7 +60,7 @@ func (a *answer) AsyncProgress(ctx context.Context, _ *connect.Request[vssv1.Asy
 
 func (a *answer) Status(ctx context.Context, _ *connect.Request[vssv1.Empty]) (*connect.Response[vssv1.StatusResponse], error) {
 	c, ok := Peer(ctx)
-	return connect.NewResponse(&vssv1.StatusResponse{HostName: fmt.Sprint(c.UID, " ", c.GID, " ", c.PID, " ", ok)}), nil
+	return connect.NewResponse(&vssv1.StatusResponse{HostName: fmt.Sprint(c.UID, " ", c.GID, " ", c.PID, " ", c.Groups, " ", ok)}), nil
 }
 
 func serve(t *testing.T, a *answer) (string, vssv1connect.ShadowCopyServiceClient) {
@@ -234,14 +234,18 @@ func TestPeer(t *testing.T) {
 	if err := os.WriteFile(exe, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	var many []uint32 // more than are asked for at first
+	for g := range uint32(100) {
+		many = append(many, 70000+g)
+	}
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), childEnv+"="+socket)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65533}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65533, Groups: many}}
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if want := fmt.Sprintf("65534 65533 %d true", cmd.Process.Pid); string(out) != want {
+	if want := fmt.Sprintf("65534 65533 %d %v true", cmd.Process.Pid, many); string(out) != want {
 		t.Errorf("%q, want %q", out, want)
 	}
 	if _, ok := Peer(t.Context()); ok {

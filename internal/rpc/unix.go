@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,7 @@ import (
 type Credentials struct {
 	UID, GID uint32
 	PID      int32
+	Groups   []uint32 // supplementary groups
 }
 
 type peerKey struct{}
@@ -56,13 +58,33 @@ func NewUnixServer(handler http.Handler) *http.Server {
 				return ctx
 			}
 			var cred *unix.Ucred
+			var groups []uint32
 			if cerr := raw.Control(func(fd uintptr) {
 				cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+				groups = peerGroups(fd)
 			}); cerr != nil || err != nil {
 				return ctx
 			}
-			return context.WithValue(ctx, peerKey{}, Credentials{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid})
+			return context.WithValue(ctx, peerKey{}, Credentials{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid, Groups: groups})
 		},
+	}
+}
+
+// peerGroups are the supplementary groups of a unix socket's peer; none if the
+// kernel does not say.
+func peerGroups(fd uintptr) []uint32 {
+	groups := make([]uint32, 64)
+	for {
+		size := uint32(4 * len(groups))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS, uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch n := int(size / 4); {
+		case errno == 0:
+			return groups[:n:n]
+		case errno == unix.ERANGE && n > len(groups) && n <= 65536:
+			groups = make([]uint32, n)
+		default:
+			return nil
+		}
 	}
 }
 

@@ -6,17 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
-	"github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1/vssv1connect"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service"
@@ -85,14 +81,11 @@ func (m *machine) boot(bootID string) {
 
 	base, cancel := context.WithCancel(context.Background())
 	m.svc.Start(base)
-	mux := http.NewServeMux()
-	mux.Handle(vssv1connect.NewShadowCopyServiceHandler(service.Server{S: m.svc}, connect.WithInterceptors(rpc.Interceptor())))
-	mux.Handle(vssv1connect.NewHostServiceHandler(service.Server{S: m.svc}, connect.WithInterceptors(rpc.Interceptor())))
 	l, err := rpc.ListenUnix(m.socket, 0o666)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	server := rpc.NewUnixServer(mux)
+	server := rpc.NewUnixServer(m.svc.Handler())
 	go func() { _ = server.Serve(l) }()
 	svc := m.svc
 	done := false
