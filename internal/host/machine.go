@@ -43,6 +43,17 @@ func (m *Machine) Resolve(ctx context.Context, name string) (volume.Volume, erro
 	return volume.Resolve(ctx, name, m.HostTag)
 }
 
+// Root is the mount point that a path lies under.
+func (m *Machine) Root(ctx context.Context, path string) (string, error) {
+	return volume.Root(ctx, path)
+}
+
+// Volume is a volume's canonical name, whether or not it can be copied.
+func (m *Machine) Volume(ctx context.Context, name string) (string, error) {
+	v, err := volume.Describe(ctx, name)
+	return v.Name, err
+}
+
 // Backing lists the filesystems below a volume.
 func (m *Machine) Backing(ctx context.Context, v volume.Volume) ([]uint64, error) {
 	return volume.Backing(ctx, v)

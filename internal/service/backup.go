@@ -98,31 +98,6 @@ func (v Server) InitializeForBackup(ctx context.Context, req *connect.Request[vs
 	return empty, nil
 }
 
-// InitializeForRestore loads a document for a restore.
-func (v Server) InitializeForRestore(ctx context.Context, req *connect.Request[vssv1.InitializeRequest]) (*connect.Response[vssv1.Empty], error) {
-	if err := authorize(ctx, "InitializeForRestore"); err != nil {
-		return nil, err
-	}
-	o, err := v.S.object(session.InitializeForRestore, req.Msg.Token)
-	if err != nil {
-		return nil, err
-	}
-	if err := o.machine.Check(session.InitializeForRestore); err != nil {
-		return nil, err
-	}
-	doc, err := document.Read(req.Msg.Document)
-	if err != nil {
-		return nil, err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if _, err := o.machine.Enter(session.InitializeForRestore); err != nil {
-		return nil, err
-	}
-	o.doc = doc
-	return empty, nil
-}
-
 // SetContext sets the context, once.
 func (v Server) SetContext(ctx context.Context, req *connect.Request[vssv1.SetContextRequest]) (*connect.Response[vssv1.Empty], error) {
 	o, _, err := v.enter(ctx, session.SetContext, req.Msg.Token)
@@ -135,10 +110,10 @@ func (v Server) SetContext(ctx context.Context, req *connect.Request[vssv1.SetCo
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.contextSet {
-		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "SetContext", Reason: "the context was set before", Remedy: "Make a new object for another context"}
-	}
-	o.context, o.contextSet = c, true
+	o.context = c
+	o.machine.Note(func(f *session.Facts) {
+		f.ContextSet, f.Administration, f.Writers = true, c == vss.CTX_ALL, c.Writers()
+	})
 	if o.doc.Set == nil { // a loaded document stays the original
 		o.doc.Context = c
 	}
@@ -157,27 +132,11 @@ func (v Server) SetBackupState(ctx context.Context, req *connect.Request[vssv1.S
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.stateSet = true
+	o.machine.Note(func(f *session.Facts) { f.BackupStateSet, f.ComponentMode = true, req.Msg.SelectComponents })
 	if o.doc.Set == nil { // a loaded document stays the original
 		o.doc.State = document.BackupState{SelectComponents: req.Msg.SelectComponents, Bootable: req.Msg.BootableState, Type: t, PartialFiles: req.Msg.PartialFileSupport}
 	}
 	return empty, nil
-}
-
-// GatherWriterMetadata asks the writers; none are registered in this version,
-// so it finishes with an empty list.
-func (v Server) GatherWriterMetadata(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
-	o, step, err := v.enter(ctx, session.GatherWriterMetadata, req.Msg.Token)
-	if err != nil {
-		return nil, err
-	}
-	a, err := v.S.start(o, step, "GatherWriterMetadata", finished, nil)
-	if err == nil {
-		o.mu.Lock()
-		o.gathered = true
-		o.mu.Unlock()
-	}
-	return v.handle(a, err)
 }
 
 func finished(context.Context, *async.Operation) async.Outcome {
@@ -224,9 +183,6 @@ func (v Server) StartSnapshotSet(ctx context.Context, req *connect.Request[vssv1
 		return nil, err
 	}
 	sc := o.currentContext()
-	if sc == vss.CTX_ALL {
-		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: "context all is for administration; no set can be made in it", Remedy: "Set a context such as app-rollback"}
-	}
 	if !sc.Transportable() {
 		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: string(m), Object: sc.String(), Reason: "only transportable sets can be made in this version", Remedy: "Add the transportable attribute (umbra create --transportable)"}
 	}
@@ -269,45 +225,17 @@ func (v Server) AddToSnapshotSet(ctx context.Context, req *connect.Request[vssv1
 
 // PrepareForBackup tells the writers; only in contexts with writers.
 func (v Server) PrepareForBackup(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
-	const m = session.PrepareForBackup
-	if err := v.requireWriters(ctx, m, req.Msg.Token, true); err != nil {
-		return nil, err
-	}
-	o, step, err := v.enter(ctx, m, req.Msg.Token)
+	return v.tell(ctx, session.PrepareForBackup, req.Msg.Token)
+}
+
+// tell raises an event to the writers of this machine. There are none in this
+// version, so it has finished when it begins.
+func (v Server) tell(ctx context.Context, m session.Method, token string) (*connect.Response[vssv1.AsyncHandle], error) {
+	o, step, err := v.enter(ctx, m, token)
 	if err != nil {
 		return nil, err
 	}
 	return v.handle(v.S.start(o, step, string(m), finished, nil))
-}
-
-// requireWriters answers VSS_E_BAD_STATE for a writer call in a writerless
-// context (requester.md 2.2 B), or without GatherWriterMetadata and
-// SetBackupState in one with writers.
-func (v Server) requireWriters(ctx context.Context, m session.Method, token string, prepared bool) error {
-	if err := authorize(ctx, string(m)); err != nil {
-		return err
-	}
-	o, err := v.S.object(m, token)
-	if err != nil {
-		return err
-	}
-	if err := o.machine.Check(m); err != nil {
-		return err
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	bad := func(reason, remedy string) error {
-		return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: reason, Remedy: remedy}
-	}
-	switch {
-	case !o.context.Writers():
-		return bad("the context "+o.context.String()+" has no writers", "Leave the call out")
-	case prepared && !o.stateSet:
-		return bad("SetBackupState was not called", "Call it before PrepareForBackup")
-	case prepared && !o.gathered:
-		return bad("GatherWriterMetadata was not called", "Call it before StartSnapshotSet")
-	}
-	return nil
 }
 
 // DoSnapshotSet makes the set.
@@ -319,9 +247,6 @@ func (v Server) DoSnapshotSet(ctx context.Context, req *connect.Request[vssv1.Se
 	o, err := v.S.object(m, req.Msg.Token)
 	if err != nil {
 		return nil, err
-	}
-	if o.currentContext().Writers() && o.machine.State() == session.SetOpen {
-		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(m), Reason: "PrepareForBackup was not called", Remedy: "Call it first: the context " + o.currentContext().String() + " has writers"}
 	}
 	step, err := o.machine.Enter(m)
 	if err != nil {
@@ -344,15 +269,7 @@ func (v Server) DoSnapshotSet(ctx context.Context, req *connect.Request[vssv1.Se
 
 // BackupComplete tells the writers that the backup is done.
 func (v Server) BackupComplete(ctx context.Context, req *connect.Request[vssv1.SessionRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
-	const m = session.BackupComplete
-	if err := v.requireWriters(ctx, m, req.Msg.Token, false); err != nil {
-		return nil, err
-	}
-	o, step, err := v.enter(ctx, m, req.Msg.Token)
-	if err != nil {
-		return nil, err
-	}
-	return v.handle(v.S.start(o, step, string(m), finished, nil))
+	return v.tell(ctx, session.BackupComplete, req.Msg.Token)
 }
 
 // AbortBackup drops a set under way; elsewhere it is ignored.

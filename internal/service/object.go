@@ -25,9 +25,6 @@ type object struct {
 
 	mu         sync.Mutex
 	context    vss.Context
-	contextSet bool
-	stateSet   bool
-	gathered   bool
 	doc        *document.Document
 	set        *create.Set
 	running    *async.Operation // the operation under way, nil if none
@@ -154,18 +151,21 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 		return refuse(&vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: "too many asynchronous operations are not released", Remedy: "Release Async objects when they are done"})
 	}
 	// o.mu is held until o.running is set: the operation's end waits for that.
+	var self *async.Operation
 	a := async.Start(s.base, newToken(), op, fn, func(out async.Outcome) async.Outcome {
 		out = s.withEvent(o, op, out)
 		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
 		o.mu.Lock()
-		o.running = nil
+		if o.running == self { // several may run: GatherWriterStatus moves no state
+			o.running = nil
+		}
 		o.mu.Unlock()
 		if always != nil {
 			always()
 		}
 		return out
 	})
-	o.running = a
+	self, o.running = a, a
 	o.operations = append(o.operations, a.ID)
 	s.operations[a.ID] = a
 	return a, nil

@@ -44,6 +44,11 @@ type ArrayStatus struct {
 // Host is what the service itself asks of this machine.
 type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
+	// Root is the mount point that a path lies under, Volume the canonical name
+	// of a volume, whether or not it can be copied. VSS_E_OBJECT_NOT_FOUND if
+	// there is nothing there, E_INVALIDARG if it is no volume.
+	Root(ctx context.Context, path string) (string, error)
+	Volume(ctx context.Context, name string) (string, error)
 }
 
 // Service is a running service.

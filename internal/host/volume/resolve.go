@@ -39,28 +39,30 @@ func Resolve(ctx context.Context, name, hostTag string) (Volume, error) {
 	return v, nil
 }
 
+// Root is the mount point that a path lies under, through symbolic links.
+// E_INVALIDARG for no path, VSS_E_OBJECT_NOT_FOUND for one that leads nowhere.
+func Root(ctx context.Context, path string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	_, at, ms, err := find(path)
+	if err != nil {
+		return "", err
+	}
+	m := ms.byID(at.mountID)
+	if m == nil {
+		return "", notFound(path, errors.New("its mount is not in this mount namespace"))
+	}
+	return m.Mountpoint, nil
+}
+
 // Describe is Resolve without the question whether the members are on LUNs of
 // this host: for volumes that are not to be transported.
 func Describe(ctx context.Context, name string) (Volume, error) {
 	if err := ctx.Err(); err != nil {
 		return Volume{}, err
 	}
-	if name == "" {
-		return Volume{}, &vss.Error{Code: vss.E_INVALIDARG, Op: resolveOp, Object: `""`,
-			Reason: "no volume named", Remedy: "Name a mount point or a block device"}
-	}
-	path, err := filepath.Abs(name)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	var at place
-	if err == nil {
-		at, err = locate(path)
-	}
-	if err != nil {
-		return Volume{}, notFound(name, err)
-	}
-	ms, err := readMounts(resolveOp)
+	path, at, ms, err := find(name)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -236,4 +238,27 @@ func btrfsAtRest(ctx context.Context, d block.Device, id filesystem.Identity) ([
 		members = append(members, Member{Device: byNumber[n], Role: "data"})
 	}
 	return members, nil
+}
+
+// find follows a name to where it leads, and reads the mounts beside it.
+func find(name string) (path string, at place, ms mounts, err error) {
+	if name == "" {
+		return "", place{}, nil, &vss.Error{Code: vss.E_INVALIDARG, Op: resolveOp, Object: `""`,
+			Reason: "no volume named", Remedy: "Name a mount point or a block device"}
+	}
+	path, err = filepath.Abs(name)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err == nil {
+		at, err = locate(path)
+	}
+	if err != nil {
+		return "", place{}, nil, notFound(name, err)
+	}
+	ms, err = readMounts(resolveOp)
+	if err != nil {
+		return "", place{}, nil, err
+	}
+	return path, at, ms, nil
 }

@@ -330,6 +330,18 @@ func (h *Host) AddVolume(path string, l LUN) {
 		Members: []volume.Member{{Device: d, Disk: d, Role: "data", Extents: []lun.Extent{{Length: l.Size}}}}}
 }
 
+// Root and Volume know the volumes of AddVolume.
+func (h *Host) Root(ctx context.Context, path string) (string, error) {
+	v, err := h.Resolve(ctx, path)
+	return v.MountPoint, err
+}
+
+// Volume is described at Root.
+func (h *Host) Volume(ctx context.Context, name string) (string, error) {
+	v, err := h.Resolve(ctx, name)
+	return v.Name, err
+}
+
 // Resolve finds a volume of AddVolume.
 func (h *Host) Resolve(ctx context.Context, name string) (volume.Volume, error) {
 	if err := h.hook(ctx, "Resolve"); err != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/umbra-vss/umbra/vss"
@@ -11,10 +12,12 @@ import (
 type Machine struct {
 	mu    sync.Mutex
 	state State
+	facts Facts
 }
 
-// NewMachine returns a machine in state New.
-func NewMachine() *Machine { return &Machine{state: New} }
+// NewMachine returns a machine in state New, in the default context, which has
+// writers (requester.md 5.1).
+func NewMachine() *Machine { return &Machine{state: New, facts: Facts{Writers: true}} }
 
 // State returns the current state.
 func (m *Machine) State() State {
@@ -23,18 +26,49 @@ func (m *Machine) State() State {
 	return m.state
 }
 
-// Enter begins a call: it checks the table, moves to the step's To, and
-// returns the step. VSS_E_BAD_STATE when the call is not legal now.
-func (m *Machine) Enter(method Method) (Step, error) {
+// Note changes the facts by which the needs of later calls are decided.
+func (m *Machine) Note(change func(*Facts)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	change(&m.facts)
+}
+
+// step finds the step of a call that is legal now. m.mu is held.
+//
+// A reserved method is E_NOTIMPL whatever the state, one that is not built yet
+// where it would be legal.
+func (m *Machine) step(method Method) (Step, error) {
+	d, known := Describe(method)
+	if known && d.Readiness == Reserved {
+		return Step{}, notBuilt(method, "the method is reserved", "There is no use for it")
+	}
 	st, ok := Table[m.state][method]
 	if !ok {
 		return Step{}, badState(method, m.state)
 	}
-	st.from = m.state
-	m.state = st.To
+	for _, n := range slices.Concat(d.Needs, st.Needs) {
+		if !m.facts.meet(n) {
+			return Step{}, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: lack[n].reason, Remedy: lack[n].remedy}
+		}
+	}
+	if d.Readiness == Pending {
+		return Step{}, notBuilt(method, "this version cannot do it", "See the status table of the README")
+	}
+	st.method, st.from = method, m.state
 	return st, nil
+}
+
+// Enter begins a call: it checks the table, moves to the step's To, and
+// returns the step. VSS_E_BAD_STATE when the call is not legal now, E_NOTIMPL
+// for a method without work behind it.
+func (m *Machine) Enter(method Method) (Step, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	st, err := m.step(method)
+	if err == nil {
+		m.state = st.To
+	}
+	return st, err
 }
 
 // Initialize is Enter(InitializeForBackup), which leads to BackupLoaded when a
@@ -42,9 +76,9 @@ func (m *Machine) Enter(method Method) (Step, error) {
 func (m *Machine) Initialize(loaded bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st, ok := Table[m.state][InitializeForBackup]
-	if !ok {
-		return badState(InitializeForBackup, m.state)
+	st, err := m.step(InitializeForBackup)
+	if err != nil {
+		return err
 	}
 	m.state = st.To
 	if loaded {
@@ -67,10 +101,8 @@ func (m *Machine) Undo(step Step) {
 func (m *Machine) Check(method Method) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := Table[m.state][method]; !ok {
-		return badState(method, m.state)
-	}
-	return nil
+	_, err := m.step(method)
+	return err
 }
 
 // Leave ends an asynchronous call that was entered with step: OK or Fail
@@ -78,6 +110,14 @@ func (m *Machine) Check(method Method) error {
 func (m *Machine) Leave(step Step, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if ok {
+		switch step.method {
+		case GatherWriterMetadata:
+			m.facts.Gathered, m.facts.Metadata = true, true
+		case GatherWriterStatus:
+			m.facts.Status = true
+		}
+	}
 	if m.state != step.To {
 		return
 	}
@@ -90,15 +130,25 @@ func (m *Machine) Leave(step Step, ok bool) {
 	}
 }
 
+func notBuilt(method Method, reason, remedy string) error {
+	return &vss.Error{Code: vss.E_NOTIMPL, Op: string(method), Reason: reason, Remedy: remedy}
+}
+
 func badState(method Method, s State) error {
 	reason := fmt.Sprintf("it cannot be called in state %s", s)
-	switch s {
-	case New:
+	switch {
+	case s == New:
 		reason = "the object is not initialised"
-	case RestoreInit, RestoreGathering, RestoreMeta:
+	case slices.Contains(RestoreStates, s) && !legalIn(method, RestoreStates):
 		reason = "the object is initialised for a restore"
+	case slices.Contains(BackupStates, s) && !legalIn(method, BackupStates):
+		reason = "the object is initialised for a backup"
 	}
 	return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: string(method), Reason: reason, Remedy: remedy(method)}
+}
+
+func legalIn(method Method, states []State) bool {
+	return slices.ContainsFunc(states, func(s State) bool { _, ok := Table[s][method]; return ok })
 }
 
 // remedy names the call that is missing.
@@ -115,5 +165,5 @@ func remedy(method Method) string {
 	case InitializeForBackup, InitializeForRestore:
 		return "Make a new object: one object serves one operation"
 	}
-	return "Keep to the order of calls of docs/concepts.md; one object serves one operation"
+	return "Keep to the order of calls of docs/api/order-of-calls.md; one object serves one operation"
 }

@@ -31,6 +31,7 @@ func TestImportOrder(t *testing.T) {
 
 func TestCreateOrder(t *testing.T) {
 	m := NewMachine()
+	m.Note(func(f *Facts) { f.BackupStateSet = true })
 	for _, c := range []struct {
 		method Method
 		want   State
@@ -71,6 +72,7 @@ func TestNeverBack(t *testing.T) {
 				}
 				continue
 			}
+			m.Note(func(f *Facts) { f.Writers, f.BackupStateSet = rapid.Bool().Draw(t, "writers"), true })
 			step, err := m.Enter(method)
 			if err != nil {
 				continue
@@ -78,7 +80,7 @@ func TestNeverBack(t *testing.T) {
 			m.Leave(step, rapid.Bool().Draw(t, "ok"))
 			used[method]++
 		}
-		for _, once := range []Method{InitializeForBackup, StartSnapshotSet, DoSnapshotSet, ImportSnapshots} {
+		for _, once := range []Method{InitializeForBackup, StartSnapshotSet, DoSnapshotSet, ImportSnapshots, PostRestore} {
 			if used[once] > 1 {
 				t.Fatalf("%s succeeded %d times on one object", once, used[once])
 			}

@@ -1,5 +1,7 @@
 package session
 
+import "slices"
+
 // State is where a BackupComponents object stands (requester.md 2.1).
 type State string
 
@@ -22,39 +24,25 @@ const (
 	Importing    State = "IMPORTING"
 	Imported     State = "IMPORTED"
 	ImportFailed State = "IMPORT_FAILED"
-	RestoreInit  State = "R_INIT"
 
+	RestoreInit      State = "R_INIT"
 	RestoreGathering State = "R_GATHERING"
 	RestoreMeta      State = "R_META"
+	PreRestoring     State = "R_PREPARING"
+	PreRestored      State = "R_PRE"
+	PostRestoring    State = "R_COMPLETING"
+	PostRestored     State = "R_POST"
 )
 
-// Method is a method of IVssBackupComponents, by its name there, or one of
-// Umbra's own (CheckImport, CleanupImport).
-type Method string
+// BackupStates and RestoreStates are all states of an object that was
+// initialised for the one or the other, in their order.
+var (
+	BackupStates = []State{BackupInit, BackupLoaded, Gathering, Meta, SetOpen, Preparing, Prepared, Creating, Created,
+		CreateFailed, Completing, Complete, Aborted, Importing, Imported, ImportFailed}
+	RestoreStates = []State{RestoreInit, RestoreGathering, RestoreMeta, PreRestoring, PreRestored, PostRestoring, PostRestored}
 
-// Methods.
-const (
-	InitializeForBackup   Method = "InitializeForBackup"
-	InitializeForRestore  Method = "InitializeForRestore"
-	SetContext            Method = "SetContext"
-	SetBackupState        Method = "SetBackupState"
-	GatherWriterMetadata  Method = "GatherWriterMetadata"
-	IsVolumeSupported     Method = "IsVolumeSupported"
-	StartSnapshotSet      Method = "StartSnapshotSet"
-	AddToSnapshotSet      Method = "AddToSnapshotSet"
-	PrepareForBackup      Method = "PrepareForBackup"
-	DoSnapshotSet         Method = "DoSnapshotSet"
-	BackupComplete        Method = "BackupComplete"
-	AbortBackup           Method = "AbortBackup"
-	SaveAsXML             Method = "SaveAsXML"
-	ImportSnapshots       Method = "ImportSnapshots"
-	CheckImport           Method = "CheckImport"
-	CleanupImport         Method = "CleanupImport"
-	Query                 Method = "Query"
-	GetSnapshotProperties Method = "GetSnapshotProperties"
-	DeleteSnapshots       Method = "DeleteSnapshots"
-	ExposeSnapshot        Method = "ExposeSnapshot"
-	UnexposeSnapshot      Method = "UnexposeSnapshot"
+	// busy are the states in which an operation that moves the state runs.
+	busy = []State{Gathering, Preparing, Creating, Completing, Importing, RestoreGathering, PreRestoring, PostRestoring}
 )
 
 // Step is what a legal call does to the state. To is entered when the call
@@ -63,7 +51,11 @@ const (
 type Step struct {
 	To, OK, Fail State
 
-	from State // where Enter came from
+	// Needs are those of this state, beside the method's.
+	Needs []Need
+
+	method Method
+	from   State // where Enter came from
 }
 
 // stay is the step of a call that moves nothing.
@@ -71,7 +63,20 @@ func stay(s State) Step { return Step{To: s} }
 
 // administrative are the methods that need only an initialised backup object
 // (requester.md 2.1, "Administrative use").
-var administrative = []Method{Query, GetSnapshotProperties, DeleteSnapshots, ExposeSnapshot, UnexposeSnapshot, CleanupImport, IsVolumeSupported}
+var administrative = []Method{Query, GetSnapshotProperties, DeleteSnapshots, ExposeSnapshot, UnexposeSnapshot, BreakSnapshotSet,
+	BreakSnapshotSetEx, RevertToSnapshot, QueryRevertStatus, CleanupImport, IsVolumeSupported}
+
+// writerwise are the methods about writers that are legal in every initialised
+// object (requester.md 2.3): when there is something to answer is decided by
+// their needs. Selecting writers after they were asked has no effect.
+var writerwise = []Method{GetWriterMetadataCount, GetWriterMetadata, GetWriterMetadataEx, FreeWriterMetadata,
+	GetWriterStatusCount, GetWriterStatus, GetWriterStatusEx, FreeWriterStatus, GetWriterComponentsCount, GetWriterComponents,
+	EnableWriterClasses, DisableWriterClasses, DisableWriterInstances}
+
+// selection are the calls that say what is to be restored, before PreRestore
+// (requester.md 2.6).
+var selection = []Method{SetSelectedForRestore, SetSelectedForRestoreEx, AddRestoreSubcomponent, SetRestoreOptions, SetAdditionalRestores,
+	AddNewTarget, SetRangesFilePath, SetAuthoritativeRestore, SetRollForward, SetRestoreName}
 
 // Table is the whole order of calls: Table[state][method].
 var Table = buildTable()
@@ -84,50 +89,70 @@ func buildTable() map[State]map[Method]Step {
 		}
 		t[s][m] = st
 	}
+	in := func(m Method, states ...State) {
+		for _, s := range states {
+			add(s, m, stay(s))
+		}
+	}
+	every := slices.Concat([]State{New}, BackupStates, RestoreStates)
+	initialised := every[1:]
 
 	add(New, InitializeForBackup, Step{To: BackupInit}) // BackupLoaded with a document: see Machine.Initialize
 	add(New, InitializeForRestore, Step{To: RestoreInit})
 
-	for _, s := range []State{BackupInit, BackupLoaded} {
-		add(s, SetContext, stay(s))
+	// Any object.
+	in(GetSessionId, every...)
+	in(GetRootAndLogicalPrefixPaths, every...)
+	for _, m := range writerwise {
+		in(m, initialised...)
 	}
-	for _, s := range []State{BackupInit, BackupLoaded, Meta, SetOpen} {
-		add(s, SetBackupState, stay(s)) // before PrepareForBackup
+	for _, s := range initialised {
+		if !slices.Contains(busy, s) {
+			add(s, GatherWriterStatus, stay(s))
+		}
 	}
-	for _, s := range []State{RestoreInit, RestoreMeta} {
-		add(s, SetBackupState, stay(s)) // the parameter text speaks of "backup or restore"
-	}
-	add(RestoreInit, GatherWriterMetadata, Step{To: RestoreGathering, OK: RestoreMeta, Fail: RestoreInit})
 
+	// A backup.
+	in(SetContext, BackupInit, BackupLoaded)
+	in(SetBackupState, BackupInit, BackupLoaded, Meta, SetOpen) // before PrepareForBackup
 	add(BackupInit, GatherWriterMetadata, Step{To: Gathering, OK: Meta, Fail: BackupInit})
+	for _, m := range []Method{AddComponent, SetBackupOptions, SetPreviousBackupStamp} {
+		in(m, Meta, SetOpen) // accepted until PrepareForBackup (requester.md 8, row 9)
+	}
 	add(BackupInit, StartSnapshotSet, Step{To: SetOpen})
 	add(Meta, StartSnapshotSet, Step{To: SetOpen})
-	add(SetOpen, AddToSnapshotSet, stay(SetOpen))
+	in(AddToSnapshotSet, SetOpen)
 	add(SetOpen, PrepareForBackup, Step{To: Preparing, OK: Prepared, Fail: CreateFailed})
-	add(SetOpen, DoSnapshotSet, Step{To: Creating, OK: Created, Fail: CreateFailed}) // writerless contexts
+	add(SetOpen, DoSnapshotSet, Step{To: Creating, OK: Created, Fail: CreateFailed, Needs: []Need{NoWriters}})
 	add(Prepared, DoSnapshotSet, Step{To: Creating, OK: Created, Fail: CreateFailed})
+	in(SetBackupSucceeded, Created)
 	add(Created, BackupComplete, Step{To: Completing, OK: Complete, Fail: Created})
-	for _, s := range []State{Created, Completing, Complete, BackupLoaded, Importing, Imported, ImportFailed} {
-		add(s, SaveAsXML, stay(s))
-	}
-	add(Prepared, SaveAsXML, stay(Prepared))
+	in(SaveAsXML, Prepared, Created, Completing, Complete, BackupLoaded, Importing, Imported, ImportFailed)
 
 	// AbortBackup ends a set that is open; elsewhere it is ignored.
 	for _, s := range []State{SetOpen, Preparing, Prepared, Creating, Created, CreateFailed, Completing} {
 		add(s, AbortBackup, Step{To: Aborted})
 	}
-	for _, s := range []State{BackupInit, BackupLoaded, Gathering, Meta, Complete, Aborted, Importing, Imported, ImportFailed} {
-		add(s, AbortBackup, stay(s))
-	}
+	in(AbortBackup, BackupInit, BackupLoaded, Gathering, Meta, Complete, Aborted, Importing, Imported, ImportFailed)
 
 	add(BackupLoaded, ImportSnapshots, Step{To: Importing, OK: Imported, Fail: ImportFailed})
-	add(BackupLoaded, CheckImport, stay(BackupLoaded))
-
-	for _, s := range []State{BackupInit, BackupLoaded, Gathering, Meta, SetOpen, Preparing, Prepared, Creating, Created,
-		CreateFailed, Completing, Complete, Aborted, Importing, Imported, ImportFailed} {
-		for _, m := range administrative {
-			add(s, m, stay(s))
-		}
+	in(CheckImport, BackupLoaded)
+	for _, m := range administrative {
+		in(m, BackupStates...)
 	}
+
+	// A restore.
+	in(SetBackupState, RestoreInit, RestoreMeta) // the parameter text speaks of "backup or restore"
+	add(RestoreInit, GatherWriterMetadata, Step{To: RestoreGathering, OK: RestoreMeta, Fail: RestoreInit})
+	in(SetRestoreState, RestoreInit, RestoreMeta)
+	for _, m := range selection {
+		in(m, RestoreMeta)
+	}
+	add(RestoreMeta, PreRestore, Step{To: PreRestoring, OK: PreRestored, Fail: RestoreMeta})
+	in(SetFileRestoreStatus, PreRestored)
+	in(AddAlternativeLocationMapping, PreRestored)
+	add(PreRestored, PostRestore, Step{To: PostRestoring, OK: PostRestored, Fail: PreRestored})
+	in(AddSnapshotToRecoverySet, RestoreInit, RestoreMeta)
+	in(RecoverSet, RestoreInit, RestoreMeta)
 	return t
 }

@@ -24,6 +24,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type WriterSelection int32
+
+const (
+	WriterSelection_WRITER_SELECTION_UNSPECIFIED       WriterSelection = 0
+	WriterSelection_WRITER_SELECTION_ENABLE_CLASSES    WriterSelection = 1
+	WriterSelection_WRITER_SELECTION_DISABLE_CLASSES   WriterSelection = 2
+	WriterSelection_WRITER_SELECTION_DISABLE_INSTANCES WriterSelection = 3
+)
+
+// Enum value maps for WriterSelection.
+var (
+	WriterSelection_name = map[int32]string{
+		0: "WRITER_SELECTION_UNSPECIFIED",
+		1: "WRITER_SELECTION_ENABLE_CLASSES",
+		2: "WRITER_SELECTION_DISABLE_CLASSES",
+		3: "WRITER_SELECTION_DISABLE_INSTANCES",
+	}
+	WriterSelection_value = map[string]int32{
+		"WRITER_SELECTION_UNSPECIFIED":       0,
+		"WRITER_SELECTION_ENABLE_CLASSES":    1,
+		"WRITER_SELECTION_DISABLE_CLASSES":   2,
+		"WRITER_SELECTION_DISABLE_INSTANCES": 3,
+	}
+)
+
+func (x WriterSelection) Enum() *WriterSelection {
+	p := new(WriterSelection)
+	*p = x
+	return p
+}
+
+func (x WriterSelection) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WriterSelection) Descriptor() protoreflect.EnumDescriptor {
+	return file_umbra_vss_v1_service_proto_enumTypes[0].Descriptor()
+}
+
+func (WriterSelection) Type() protoreflect.EnumType {
+	return &file_umbra_vss_v1_service_proto_enumTypes[0]
+}
+
+func (x WriterSelection) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WriterSelection.Descriptor instead.
+func (WriterSelection) EnumDescriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{0}
+}
+
 type Empty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -465,6 +517,1507 @@ func (x *SetBackupStateRequest) GetPartialFileSupport() bool {
 	return false
 }
 
+type SetRestoreStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	RestoreType   int32                  `protobuf:"varint,2,opt,name=restore_type,json=restoreType,proto3" json:"restore_type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRestoreStateRequest) Reset() {
+	*x = SetRestoreStateRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRestoreStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRestoreStateRequest) ProtoMessage() {}
+
+func (x *SetRestoreStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRestoreStateRequest.ProtoReflect.Descriptor instead.
+func (*SetRestoreStateRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SetRestoreStateRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *SetRestoreStateRequest) GetRestoreType() int32 {
+	if x != nil {
+		return x.RestoreType
+	}
+	return 0
+}
+
+type SelectWritersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Selection     WriterSelection        `protobuf:"varint,2,opt,name=selection,proto3,enum=umbra.vss.v1.WriterSelection" json:"selection,omitempty"`
+	Ids           [][]byte               `protobuf:"bytes,3,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SelectWritersRequest) Reset() {
+	*x = SelectWritersRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SelectWritersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SelectWritersRequest) ProtoMessage() {}
+
+func (x *SelectWritersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SelectWritersRequest.ProtoReflect.Descriptor instead.
+func (*SelectWritersRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SelectWritersRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *SelectWritersRequest) GetSelection() WriterSelection {
+	if x != nil {
+		return x.Selection
+	}
+	return WriterSelection_WRITER_SELECTION_UNSPECIFIED
+}
+
+func (x *SelectWritersRequest) GetIds() [][]byte {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type CountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountResponse) Reset() {
+	*x = CountResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountResponse) ProtoMessage() {}
+
+func (x *CountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountResponse.ProtoReflect.Descriptor instead.
+func (*CountResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CountResponse) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type IndexRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Extended      bool                   `protobuf:"varint,3,opt,name=extended,proto3" json:"extended,omitempty"` // the Ex form of the method was called
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IndexRequest) Reset() {
+	*x = IndexRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IndexRequest) ProtoMessage() {}
+
+func (x *IndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IndexRequest.ProtoReflect.Descriptor instead.
+func (*IndexRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *IndexRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *IndexRequest) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *IndexRequest) GetExtended() bool {
+	if x != nil {
+		return x.Extended
+	}
+	return false
+}
+
+type WriterMetadata struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    []byte                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	Document      []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriterMetadata) Reset() {
+	*x = WriterMetadata{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriterMetadata) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriterMetadata) ProtoMessage() {}
+
+func (x *WriterMetadata) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriterMetadata.ProtoReflect.Descriptor instead.
+func (*WriterMetadata) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WriterMetadata) GetInstanceId() []byte {
+	if x != nil {
+		return x.InstanceId
+	}
+	return nil
+}
+
+func (x *WriterMetadata) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+type WriterStatus struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId         []byte                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	ClassId            []byte                 `protobuf:"bytes,2,opt,name=class_id,json=classId,proto3" json:"class_id,omitempty"`
+	Name               string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	State              int32                  `protobuf:"varint,4,opt,name=state,proto3" json:"state,omitempty"`
+	Failure            uint32                 `protobuf:"varint,5,opt,name=failure,proto3" json:"failure,omitempty"`
+	ApplicationFailure uint32                 `protobuf:"varint,6,opt,name=application_failure,json=applicationFailure,proto3" json:"application_failure,omitempty"`
+	Message            string                 `protobuf:"bytes,7,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *WriterStatus) Reset() {
+	*x = WriterStatus{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriterStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriterStatus) ProtoMessage() {}
+
+func (x *WriterStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriterStatus.ProtoReflect.Descriptor instead.
+func (*WriterStatus) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WriterStatus) GetInstanceId() []byte {
+	if x != nil {
+		return x.InstanceId
+	}
+	return nil
+}
+
+func (x *WriterStatus) GetClassId() []byte {
+	if x != nil {
+		return x.ClassId
+	}
+	return nil
+}
+
+func (x *WriterStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WriterStatus) GetState() int32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *WriterStatus) GetFailure() uint32 {
+	if x != nil {
+		return x.Failure
+	}
+	return 0
+}
+
+func (x *WriterStatus) GetApplicationFailure() uint32 {
+	if x != nil {
+		return x.ApplicationFailure
+	}
+	return 0
+}
+
+func (x *WriterStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// WriterComponents is IVssWriterComponents: one writer's components in the
+// document, as an XML document that holds nothing else.
+type WriterComponents struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InstanceId    []byte                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	ClassId       []byte                 `protobuf:"bytes,2,opt,name=class_id,json=classId,proto3" json:"class_id,omitempty"`
+	Document      []byte                 `protobuf:"bytes,3,opt,name=document,proto3" json:"document,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriterComponents) Reset() {
+	*x = WriterComponents{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriterComponents) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriterComponents) ProtoMessage() {}
+
+func (x *WriterComponents) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriterComponents.ProtoReflect.Descriptor instead.
+func (*WriterComponents) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *WriterComponents) GetInstanceId() []byte {
+	if x != nil {
+		return x.InstanceId
+	}
+	return nil
+}
+
+func (x *WriterComponents) GetClassId() []byte {
+	if x != nil {
+		return x.ClassId
+	}
+	return nil
+}
+
+func (x *WriterComponents) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+// EditComponentRequest names the component, and what to do with it.
+type EditComponentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	InstanceId    []byte                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"` // where the method takes one
+	WriterId      []byte                 `protobuf:"bytes,3,opt,name=writer_id,json=writerId,proto3" json:"writer_id,omitempty"`
+	ComponentType int32                  `protobuf:"varint,4,opt,name=component_type,json=componentType,proto3" json:"component_type,omitempty"`
+	LogicalPath   string                 `protobuf:"bytes,5,opt,name=logical_path,json=logicalPath,proto3" json:"logical_path,omitempty"`
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`
+	// Types that are valid to be assigned to Edit:
+	//
+	//	*EditComponentRequest_Add
+	//	*EditComponentRequest_BackupSucceeded
+	//	*EditComponentRequest_BackupOptions
+	//	*EditComponentRequest_PreviousBackupStamp
+	//	*EditComponentRequest_SelectedForRestore
+	//	*EditComponentRequest_SelectedForRestoreEx
+	//	*EditComponentRequest_RestoreOptions
+	//	*EditComponentRequest_AdditionalRestores
+	//	*EditComponentRequest_AddRestoreSubcomponent
+	//	*EditComponentRequest_FileRestoreStatus
+	//	*EditComponentRequest_AddNewTarget
+	//	*EditComponentRequest_AddAlternativeLocationMapping
+	//	*EditComponentRequest_RangesFilePath
+	//	*EditComponentRequest_AuthoritativeRestore
+	//	*EditComponentRequest_RollForward
+	//	*EditComponentRequest_RestoreName
+	Edit          isEditComponentRequest_Edit `protobuf_oneof:"edit"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditComponentRequest) Reset() {
+	*x = EditComponentRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditComponentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditComponentRequest) ProtoMessage() {}
+
+func (x *EditComponentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditComponentRequest.ProtoReflect.Descriptor instead.
+func (*EditComponentRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EditComponentRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetInstanceId() []byte {
+	if x != nil {
+		return x.InstanceId
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetWriterId() []byte {
+	if x != nil {
+		return x.WriterId
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetComponentType() int32 {
+	if x != nil {
+		return x.ComponentType
+	}
+	return 0
+}
+
+func (x *EditComponentRequest) GetLogicalPath() string {
+	if x != nil {
+		return x.LogicalPath
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetEdit() isEditComponentRequest_Edit {
+	if x != nil {
+		return x.Edit
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetAdd() *Empty {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_Add); ok {
+			return x.Add
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetBackupSucceeded() bool {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_BackupSucceeded); ok {
+			return x.BackupSucceeded
+		}
+	}
+	return false
+}
+
+func (x *EditComponentRequest) GetBackupOptions() string {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_BackupOptions); ok {
+			return x.BackupOptions
+		}
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetPreviousBackupStamp() string {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_PreviousBackupStamp); ok {
+			return x.PreviousBackupStamp
+		}
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetSelectedForRestore() bool {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_SelectedForRestore); ok {
+			return x.SelectedForRestore
+		}
+	}
+	return false
+}
+
+func (x *EditComponentRequest) GetSelectedForRestoreEx() bool {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_SelectedForRestoreEx); ok {
+			return x.SelectedForRestoreEx
+		}
+	}
+	return false
+}
+
+func (x *EditComponentRequest) GetRestoreOptions() string {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_RestoreOptions); ok {
+			return x.RestoreOptions
+		}
+	}
+	return ""
+}
+
+func (x *EditComponentRequest) GetAdditionalRestores() bool {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_AdditionalRestores); ok {
+			return x.AdditionalRestores
+		}
+	}
+	return false
+}
+
+func (x *EditComponentRequest) GetAddRestoreSubcomponent() *RestoreSubcomponent {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_AddRestoreSubcomponent); ok {
+			return x.AddRestoreSubcomponent
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetFileRestoreStatus() int32 {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_FileRestoreStatus); ok {
+			return x.FileRestoreStatus
+		}
+	}
+	return 0
+}
+
+func (x *EditComponentRequest) GetAddNewTarget() *PathMapping {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_AddNewTarget); ok {
+			return x.AddNewTarget
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetAddAlternativeLocationMapping() *PathMapping {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_AddAlternativeLocationMapping); ok {
+			return x.AddAlternativeLocationMapping
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetRangesFilePath() *PartialFile {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_RangesFilePath); ok {
+			return x.RangesFilePath
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetAuthoritativeRestore() bool {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_AuthoritativeRestore); ok {
+			return x.AuthoritativeRestore
+		}
+	}
+	return false
+}
+
+func (x *EditComponentRequest) GetRollForward() *RollForward {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_RollForward); ok {
+			return x.RollForward
+		}
+	}
+	return nil
+}
+
+func (x *EditComponentRequest) GetRestoreName() string {
+	if x != nil {
+		if x, ok := x.Edit.(*EditComponentRequest_RestoreName); ok {
+			return x.RestoreName
+		}
+	}
+	return ""
+}
+
+type isEditComponentRequest_Edit interface {
+	isEditComponentRequest_Edit()
+}
+
+type EditComponentRequest_Add struct {
+	Add *Empty `protobuf:"bytes,10,opt,name=add,proto3,oneof"` // AddComponent
+}
+
+type EditComponentRequest_BackupSucceeded struct {
+	BackupSucceeded bool `protobuf:"varint,11,opt,name=backup_succeeded,json=backupSucceeded,proto3,oneof"` // SetBackupSucceeded
+}
+
+type EditComponentRequest_BackupOptions struct {
+	BackupOptions string `protobuf:"bytes,12,opt,name=backup_options,json=backupOptions,proto3,oneof"` // SetBackupOptions
+}
+
+type EditComponentRequest_PreviousBackupStamp struct {
+	PreviousBackupStamp string `protobuf:"bytes,13,opt,name=previous_backup_stamp,json=previousBackupStamp,proto3,oneof"` // SetPreviousBackupStamp
+}
+
+type EditComponentRequest_SelectedForRestore struct {
+	SelectedForRestore bool `protobuf:"varint,14,opt,name=selected_for_restore,json=selectedForRestore,proto3,oneof"` // SetSelectedForRestore
+}
+
+type EditComponentRequest_SelectedForRestoreEx struct {
+	SelectedForRestoreEx bool `protobuf:"varint,15,opt,name=selected_for_restore_ex,json=selectedForRestoreEx,proto3,oneof"` // SetSelectedForRestoreEx
+}
+
+type EditComponentRequest_RestoreOptions struct {
+	RestoreOptions string `protobuf:"bytes,16,opt,name=restore_options,json=restoreOptions,proto3,oneof"` // SetRestoreOptions
+}
+
+type EditComponentRequest_AdditionalRestores struct {
+	AdditionalRestores bool `protobuf:"varint,17,opt,name=additional_restores,json=additionalRestores,proto3,oneof"` // SetAdditionalRestores
+}
+
+type EditComponentRequest_AddRestoreSubcomponent struct {
+	AddRestoreSubcomponent *RestoreSubcomponent `protobuf:"bytes,18,opt,name=add_restore_subcomponent,json=addRestoreSubcomponent,proto3,oneof"`
+}
+
+type EditComponentRequest_FileRestoreStatus struct {
+	FileRestoreStatus int32 `protobuf:"varint,19,opt,name=file_restore_status,json=fileRestoreStatus,proto3,oneof"` // SetFileRestoreStatus
+}
+
+type EditComponentRequest_AddNewTarget struct {
+	AddNewTarget *PathMapping `protobuf:"bytes,20,opt,name=add_new_target,json=addNewTarget,proto3,oneof"`
+}
+
+type EditComponentRequest_AddAlternativeLocationMapping struct {
+	AddAlternativeLocationMapping *PathMapping `protobuf:"bytes,21,opt,name=add_alternative_location_mapping,json=addAlternativeLocationMapping,proto3,oneof"`
+}
+
+type EditComponentRequest_RangesFilePath struct {
+	RangesFilePath *PartialFile `protobuf:"bytes,22,opt,name=ranges_file_path,json=rangesFilePath,proto3,oneof"` // SetRangesFilePath
+}
+
+type EditComponentRequest_AuthoritativeRestore struct {
+	AuthoritativeRestore bool `protobuf:"varint,23,opt,name=authoritative_restore,json=authoritativeRestore,proto3,oneof"` // SetAuthoritativeRestore
+}
+
+type EditComponentRequest_RollForward struct {
+	RollForward *RollForward `protobuf:"bytes,24,opt,name=roll_forward,json=rollForward,proto3,oneof"` // SetRollForward
+}
+
+type EditComponentRequest_RestoreName struct {
+	RestoreName string `protobuf:"bytes,25,opt,name=restore_name,json=restoreName,proto3,oneof"` // SetRestoreName
+}
+
+func (*EditComponentRequest_Add) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_BackupSucceeded) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_BackupOptions) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_PreviousBackupStamp) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_SelectedForRestore) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_SelectedForRestoreEx) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_RestoreOptions) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_AdditionalRestores) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_AddRestoreSubcomponent) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_FileRestoreStatus) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_AddNewTarget) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_AddAlternativeLocationMapping) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_RangesFilePath) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_AuthoritativeRestore) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_RollForward) isEditComponentRequest_Edit() {}
+
+func (*EditComponentRequest_RestoreName) isEditComponentRequest_Edit() {}
+
+type RestoreSubcomponent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	LogicalPath   string                 `protobuf:"bytes,1,opt,name=logical_path,json=logicalPath,proto3" json:"logical_path,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Repair        bool                   `protobuf:"varint,3,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreSubcomponent) Reset() {
+	*x = RestoreSubcomponent{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreSubcomponent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreSubcomponent) ProtoMessage() {}
+
+func (x *RestoreSubcomponent) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreSubcomponent.ProtoReflect.Descriptor instead.
+func (*RestoreSubcomponent) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RestoreSubcomponent) GetLogicalPath() string {
+	if x != nil {
+		return x.LogicalPath
+	}
+	return ""
+}
+
+func (x *RestoreSubcomponent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RestoreSubcomponent) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
+type PathMapping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	FileName      string                 `protobuf:"bytes,2,opt,name=file_name,json=fileName,proto3" json:"file_name,omitempty"`
+	Recursive     bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	Destination   string                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathMapping) Reset() {
+	*x = PathMapping{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathMapping) ProtoMessage() {}
+
+func (x *PathMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathMapping.ProtoReflect.Descriptor instead.
+func (*PathMapping) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PathMapping) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PathMapping) GetFileName() string {
+	if x != nil {
+		return x.FileName
+	}
+	return ""
+}
+
+func (x *PathMapping) GetRecursive() bool {
+	if x != nil {
+		return x.Recursive
+	}
+	return false
+}
+
+func (x *PathMapping) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+type PartialFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // of the partial file
+	RangesFile    string                 `protobuf:"bytes,2,opt,name=ranges_file,json=rangesFile,proto3" json:"ranges_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartialFile) Reset() {
+	*x = PartialFile{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartialFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartialFile) ProtoMessage() {}
+
+func (x *PartialFile) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartialFile.ProtoReflect.Descriptor instead.
+func (*PartialFile) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PartialFile) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PartialFile) GetRangesFile() string {
+	if x != nil {
+		return x.RangesFile
+	}
+	return ""
+}
+
+type RollForward struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          int32                  `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Point         string                 `protobuf:"bytes,2,opt,name=point,proto3" json:"point,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollForward) Reset() {
+	*x = RollForward{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollForward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollForward) ProtoMessage() {}
+
+func (x *RollForward) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollForward.ProtoReflect.Descriptor instead.
+func (*RollForward) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RollForward) GetType() int32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *RollForward) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+type BreakSnapshotSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	SetId         []byte                 `protobuf:"bytes,2,opt,name=set_id,json=setId,proto3" json:"set_id,omitempty"`
+	Flags         uint32                 `protobuf:"varint,3,opt,name=flags,proto3" json:"flags,omitempty"` // VSS_HARDWARE_OPTIONS
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakSnapshotSetRequest) Reset() {
+	*x = BreakSnapshotSetRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakSnapshotSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakSnapshotSetRequest) ProtoMessage() {}
+
+func (x *BreakSnapshotSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakSnapshotSetRequest.ProtoReflect.Descriptor instead.
+func (*BreakSnapshotSetRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *BreakSnapshotSetRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *BreakSnapshotSetRequest) GetSetId() []byte {
+	if x != nil {
+		return x.SetId
+	}
+	return nil
+}
+
+func (x *BreakSnapshotSetRequest) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+type RevertToSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	SnapshotId    []byte                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	ForceDismount bool                   `protobuf:"varint,3,opt,name=force_dismount,json=forceDismount,proto3" json:"force_dismount,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertToSnapshotRequest) Reset() {
+	*x = RevertToSnapshotRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertToSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertToSnapshotRequest) ProtoMessage() {}
+
+func (x *RevertToSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertToSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RevertToSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RevertToSnapshotRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RevertToSnapshotRequest) GetSnapshotId() []byte {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return nil
+}
+
+func (x *RevertToSnapshotRequest) GetForceDismount() bool {
+	if x != nil {
+		return x.ForceDismount
+	}
+	return false
+}
+
+type RecoverySnapshotRequest struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Token             string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	SnapshotId        []byte                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	Flags             uint32                 `protobuf:"varint,3,opt,name=flags,proto3" json:"flags,omitempty"`
+	DestinationVolume string                 `protobuf:"bytes,4,opt,name=destination_volume,json=destinationVolume,proto3" json:"destination_volume,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RecoverySnapshotRequest) Reset() {
+	*x = RecoverySnapshotRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverySnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverySnapshotRequest) ProtoMessage() {}
+
+func (x *RecoverySnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverySnapshotRequest.ProtoReflect.Descriptor instead.
+func (*RecoverySnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RecoverySnapshotRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RecoverySnapshotRequest) GetSnapshotId() []byte {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return nil
+}
+
+func (x *RecoverySnapshotRequest) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *RecoverySnapshotRequest) GetDestinationVolume() string {
+	if x != nil {
+		return x.DestinationVolume
+	}
+	return ""
+}
+
+type RecoverSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Flags         uint32                 `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"` // VSS_RECOVERY_OPTIONS
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverSetRequest) Reset() {
+	*x = RecoverSetRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverSetRequest) ProtoMessage() {}
+
+func (x *RecoverSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverSetRequest.ProtoReflect.Descriptor instead.
+func (*RecoverSetRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RecoverSetRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *RecoverSetRequest) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+type PathRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	NormalizeFqdn bool                   `protobuf:"varint,3,opt,name=normalize_fqdn,json=normalizeFqdn,proto3" json:"normalize_fqdn,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathRequest) Reset() {
+	*x = PathRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathRequest) ProtoMessage() {}
+
+func (x *PathRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathRequest.ProtoReflect.Descriptor instead.
+func (*PathRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PathRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *PathRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PathRequest) GetNormalizeFqdn() bool {
+	if x != nil {
+		return x.NormalizeFqdn
+	}
+	return false
+}
+
+type PathsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Root          string                 `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	LogicalPrefix string                 `protobuf:"bytes,2,opt,name=logical_prefix,json=logicalPrefix,proto3" json:"logical_prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathsResponse) Reset() {
+	*x = PathsResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathsResponse) ProtoMessage() {}
+
+func (x *PathsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathsResponse.ProtoReflect.Descriptor instead.
+func (*PathsResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PathsResponse) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *PathsResponse) GetLogicalPrefix() string {
+	if x != nil {
+		return x.LogicalPrefix
+	}
+	return ""
+}
+
+type HostVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostVolumeRequest) Reset() {
+	*x = HostVolumeRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostVolumeRequest) ProtoMessage() {}
+
+func (x *HostVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostVolumeRequest.ProtoReflect.Descriptor instead.
+func (*HostVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HostVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+type IsVolumeSnapshottedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshotted   bool                   `protobuf:"varint,1,opt,name=snapshotted,proto3" json:"snapshotted,omitempty"`
+	Compatibility uint32                 `protobuf:"varint,2,opt,name=compatibility,proto3" json:"compatibility,omitempty"` // VSS_SNAPSHOT_COMPATIBILITY
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IsVolumeSnapshottedResponse) Reset() {
+	*x = IsVolumeSnapshottedResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IsVolumeSnapshottedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IsVolumeSnapshottedResponse) ProtoMessage() {}
+
+func (x *IsVolumeSnapshottedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IsVolumeSnapshottedResponse.ProtoReflect.Descriptor instead.
+func (*IsVolumeSnapshottedResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *IsVolumeSnapshottedResponse) GetSnapshotted() bool {
+	if x != nil {
+		return x.Snapshotted
+	}
+	return false
+}
+
+func (x *IsVolumeSnapshottedResponse) GetCompatibility() uint32 {
+	if x != nil {
+		return x.Compatibility
+	}
+	return 0
+}
+
+type ShouldBlockRevertResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Block         bool                   `protobuf:"varint,1,opt,name=block,proto3" json:"block,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShouldBlockRevertResponse) Reset() {
+	*x = ShouldBlockRevertResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShouldBlockRevertResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShouldBlockRevertResponse) ProtoMessage() {}
+
+func (x *ShouldBlockRevertResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShouldBlockRevertResponse.ProtoReflect.Descriptor instead.
+func (*ShouldBlockRevertResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ShouldBlockRevertResponse) GetBlock() bool {
+	if x != nil {
+		return x.Block
+	}
+	return false
+}
+
 type VolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -476,7 +2029,7 @@ type VolumeRequest struct {
 
 func (x *VolumeRequest) Reset() {
 	*x = VolumeRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[8]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +2041,7 @@ func (x *VolumeRequest) String() string {
 func (*VolumeRequest) ProtoMessage() {}
 
 func (x *VolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[8]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +2054,7 @@ func (x *VolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeRequest.ProtoReflect.Descriptor instead.
 func (*VolumeRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VolumeRequest) GetToken() string {
@@ -534,7 +2087,7 @@ type IsVolumeSupportedResponse struct {
 
 func (x *IsVolumeSupportedResponse) Reset() {
 	*x = IsVolumeSupportedResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[9]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +2099,7 @@ func (x *IsVolumeSupportedResponse) String() string {
 func (*IsVolumeSupportedResponse) ProtoMessage() {}
 
 func (x *IsVolumeSupportedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[9]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +2112,7 @@ func (x *IsVolumeSupportedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IsVolumeSupportedResponse.ProtoReflect.Descriptor instead.
 func (*IsVolumeSupportedResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IsVolumeSupportedResponse) GetSupported() bool {
@@ -578,7 +2131,7 @@ type IDResponse struct {
 
 func (x *IDResponse) Reset() {
 	*x = IDResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[10]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +2143,7 @@ func (x *IDResponse) String() string {
 func (*IDResponse) ProtoMessage() {}
 
 func (x *IDResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[10]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +2156,7 @@ func (x *IDResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IDResponse.ProtoReflect.Descriptor instead.
 func (*IDResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{10}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IDResponse) GetId() []byte {
@@ -622,7 +2175,7 @@ type DocumentResponse struct {
 
 func (x *DocumentResponse) Reset() {
 	*x = DocumentResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[11]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +2187,7 @@ func (x *DocumentResponse) String() string {
 func (*DocumentResponse) ProtoMessage() {}
 
 func (x *DocumentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[11]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +2200,7 @@ func (x *DocumentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DocumentResponse.ProtoReflect.Descriptor instead.
 func (*DocumentResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{11}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DocumentResponse) GetDocument() []byte {
@@ -666,7 +2219,7 @@ type AsyncHandle struct {
 
 func (x *AsyncHandle) Reset() {
 	*x = AsyncHandle{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[12]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -678,7 +2231,7 @@ func (x *AsyncHandle) String() string {
 func (*AsyncHandle) ProtoMessage() {}
 
 func (x *AsyncHandle) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[12]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -691,7 +2244,7 @@ func (x *AsyncHandle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncHandle.ProtoReflect.Descriptor instead.
 func (*AsyncHandle) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{12}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AsyncHandle) GetAsyncId() string {
@@ -711,7 +2264,7 @@ type ImportRequest struct {
 
 func (x *ImportRequest) Reset() {
 	*x = ImportRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[13]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +2276,7 @@ func (x *ImportRequest) String() string {
 func (*ImportRequest) ProtoMessage() {}
 
 func (x *ImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[13]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +2289,7 @@ func (x *ImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
 func (*ImportRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{13}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ImportRequest) GetToken() string {
@@ -762,7 +2315,7 @@ type CheckImportResponse struct {
 
 func (x *CheckImportResponse) Reset() {
 	*x = CheckImportResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[14]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -774,7 +2327,7 @@ func (x *CheckImportResponse) String() string {
 func (*CheckImportResponse) ProtoMessage() {}
 
 func (x *CheckImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[14]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -787,7 +2340,7 @@ func (x *CheckImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckImportResponse.ProtoReflect.Descriptor instead.
 func (*CheckImportResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{14}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckImportResponse) GetItems() []*CheckItem {
@@ -810,7 +2363,7 @@ type CheckItem struct {
 
 func (x *CheckItem) Reset() {
 	*x = CheckItem{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[15]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +2375,7 @@ func (x *CheckItem) String() string {
 func (*CheckItem) ProtoMessage() {}
 
 func (x *CheckItem) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[15]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +2388,7 @@ func (x *CheckItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckItem.ProtoReflect.Descriptor instead.
 func (*CheckItem) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{15}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckItem) GetName() string {
@@ -884,7 +2437,7 @@ type CleanupImportRequest struct {
 
 func (x *CleanupImportRequest) Reset() {
 	*x = CleanupImportRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[16]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +2449,7 @@ func (x *CleanupImportRequest) String() string {
 func (*CleanupImportRequest) ProtoMessage() {}
 
 func (x *CleanupImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[16]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +2462,7 @@ func (x *CleanupImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupImportRequest.ProtoReflect.Descriptor instead.
 func (*CleanupImportRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{16}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CleanupImportRequest) GetToken() string {
@@ -942,7 +2495,7 @@ type CleanupImportResponse struct {
 
 func (x *CleanupImportResponse) Reset() {
 	*x = CleanupImportResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[17]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +2507,7 @@ func (x *CleanupImportResponse) String() string {
 func (*CleanupImportResponse) ProtoMessage() {}
 
 func (x *CleanupImportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[17]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +2520,7 @@ func (x *CleanupImportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CleanupImportResponse.ProtoReflect.Descriptor instead.
 func (*CleanupImportResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{17}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CleanupImportResponse) GetLuns() []*LUN {
@@ -989,7 +2542,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[18]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +2554,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[18]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +2567,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{18}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *QueryRequest) GetToken() string {
@@ -1055,7 +2608,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[19]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +2620,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[19]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +2633,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{19}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *QueryResponse) GetSnapshots() []*SnapshotProp {
@@ -1107,7 +2660,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[20]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +2672,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[20]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +2685,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{20}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SnapshotRequest) GetToken() string {
@@ -1171,7 +2724,7 @@ type SnapshotProp struct {
 
 func (x *SnapshotProp) Reset() {
 	*x = SnapshotProp{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[21]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +2736,7 @@ func (x *SnapshotProp) String() string {
 func (*SnapshotProp) ProtoMessage() {}
 
 func (x *SnapshotProp) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[21]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +2749,7 @@ func (x *SnapshotProp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotProp.ProtoReflect.Descriptor instead.
 func (*SnapshotProp) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{21}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SnapshotProp) GetSnapshotId() []byte {
@@ -1311,7 +2864,7 @@ type ProviderProp struct {
 
 func (x *ProviderProp) Reset() {
 	*x = ProviderProp{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[22]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +2876,7 @@ func (x *ProviderProp) String() string {
 func (*ProviderProp) ProtoMessage() {}
 
 func (x *ProviderProp) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[22]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +2889,7 @@ func (x *ProviderProp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderProp.ProtoReflect.Descriptor instead.
 func (*ProviderProp) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{22}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ProviderProp) GetProviderId() []byte {
@@ -1393,7 +2946,7 @@ type DeleteSnapshotsRequest struct {
 
 func (x *DeleteSnapshotsRequest) Reset() {
 	*x = DeleteSnapshotsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[23]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +2958,7 @@ func (x *DeleteSnapshotsRequest) String() string {
 func (*DeleteSnapshotsRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[23]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +2971,7 @@ func (x *DeleteSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{23}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DeleteSnapshotsRequest) GetToken() string {
@@ -1460,7 +3013,7 @@ type DeleteSnapshotsResponse struct {
 
 func (x *DeleteSnapshotsResponse) Reset() {
 	*x = DeleteSnapshotsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[24]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +3025,7 @@ func (x *DeleteSnapshotsResponse) String() string {
 func (*DeleteSnapshotsResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[24]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +3038,7 @@ func (x *DeleteSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{24}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeleteSnapshotsResponse) GetDeleted() int32 {
@@ -1522,7 +3075,7 @@ type ExposeSnapshotRequest struct {
 
 func (x *ExposeSnapshotRequest) Reset() {
 	*x = ExposeSnapshotRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[25]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +3087,7 @@ func (x *ExposeSnapshotRequest) String() string {
 func (*ExposeSnapshotRequest) ProtoMessage() {}
 
 func (x *ExposeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[25]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +3100,7 @@ func (x *ExposeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExposeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*ExposeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{25}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExposeSnapshotRequest) GetToken() string {
@@ -1594,7 +3147,7 @@ type ExposeSnapshotResponse struct {
 
 func (x *ExposeSnapshotResponse) Reset() {
 	*x = ExposeSnapshotResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[26]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +3159,7 @@ func (x *ExposeSnapshotResponse) String() string {
 func (*ExposeSnapshotResponse) ProtoMessage() {}
 
 func (x *ExposeSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[26]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +3172,7 @@ func (x *ExposeSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExposeSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*ExposeSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{26}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExposeSnapshotResponse) GetExposed() string {
@@ -1638,7 +3191,7 @@ type AsyncRequest struct {
 
 func (x *AsyncRequest) Reset() {
 	*x = AsyncRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[27]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +3203,7 @@ func (x *AsyncRequest) String() string {
 func (*AsyncRequest) ProtoMessage() {}
 
 func (x *AsyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[27]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +3216,7 @@ func (x *AsyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncRequest.ProtoReflect.Descriptor instead.
 func (*AsyncRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{27}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AsyncRequest) GetAsyncId() string {
@@ -1683,7 +3236,7 @@ type AsyncWaitRequest struct {
 
 func (x *AsyncWaitRequest) Reset() {
 	*x = AsyncWaitRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[28]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +3248,7 @@ func (x *AsyncWaitRequest) String() string {
 func (*AsyncWaitRequest) ProtoMessage() {}
 
 func (x *AsyncWaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[28]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +3261,7 @@ func (x *AsyncWaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncWaitRequest.ProtoReflect.Descriptor instead.
 func (*AsyncWaitRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{28}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AsyncWaitRequest) GetAsyncId() string {
@@ -1738,7 +3291,7 @@ type AsyncStatus struct {
 
 func (x *AsyncStatus) Reset() {
 	*x = AsyncStatus{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[29]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +3303,7 @@ func (x *AsyncStatus) String() string {
 func (*AsyncStatus) ProtoMessage() {}
 
 func (x *AsyncStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[29]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +3316,7 @@ func (x *AsyncStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncStatus.ProtoReflect.Descriptor instead.
 func (*AsyncStatus) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{29}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AsyncStatus) GetResult() uint32 {
@@ -1814,7 +3367,7 @@ type CopyStatus struct {
 
 func (x *CopyStatus) Reset() {
 	*x = CopyStatus{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[30]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +3379,7 @@ func (x *CopyStatus) String() string {
 func (*CopyStatus) ProtoMessage() {}
 
 func (x *CopyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[30]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +3392,7 @@ func (x *CopyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyStatus.ProtoReflect.Descriptor instead.
 func (*CopyStatus) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{30}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CopyStatus) GetSnapshotId() []byte {
@@ -1883,7 +3436,7 @@ type Phase struct {
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[31]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1895,7 +3448,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[31]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1908,7 +3461,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{31}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Phase) GetName() string {
@@ -1949,7 +3502,7 @@ type AsyncCancelResponse struct {
 
 func (x *AsyncCancelResponse) Reset() {
 	*x = AsyncCancelResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[32]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +3514,7 @@ func (x *AsyncCancelResponse) String() string {
 func (*AsyncCancelResponse) ProtoMessage() {}
 
 func (x *AsyncCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[32]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +3527,7 @@ func (x *AsyncCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncCancelResponse.ProtoReflect.Descriptor instead.
 func (*AsyncCancelResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{32}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AsyncCancelResponse) GetResult() uint32 {
@@ -2004,7 +3557,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[33]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +3569,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[33]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +3582,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{33}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Progress) GetPhase() string {
@@ -2082,7 +3635,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[34]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +3647,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[34]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +3660,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{34}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *StatusResponse) GetHostName() string {
@@ -2168,7 +3721,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[35]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +3733,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[35]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +3746,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{35}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *JoinRequest) GetBundle() []byte {
@@ -2213,7 +3766,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[36]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +3778,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[36]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +3791,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{36}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *JoinResponse) GetArrayId() string {
@@ -2264,7 +3817,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[37]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +3829,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[37]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +3842,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{37}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -2312,7 +3865,7 @@ type Array struct {
 
 func (x *Array) Reset() {
 	*x = Array{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[38]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +3877,7 @@ func (x *Array) String() string {
 func (*Array) ProtoMessage() {}
 
 func (x *Array) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[38]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +3890,7 @@ func (x *Array) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Array.ProtoReflect.Descriptor instead.
 func (*Array) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{38}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Array) GetId() string {
@@ -2384,7 +3937,7 @@ type RescanRequest struct {
 
 func (x *RescanRequest) Reset() {
 	*x = RescanRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[39]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +3949,7 @@ func (x *RescanRequest) String() string {
 func (*RescanRequest) ProtoMessage() {}
 
 func (x *RescanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[39]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +3962,7 @@ func (x *RescanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RescanRequest.ProtoReflect.Descriptor instead.
 func (*RescanRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{39}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RescanRequest) GetLuns() []string {
@@ -2428,7 +3981,7 @@ type DetachLUNRequest struct {
 
 func (x *DetachLUNRequest) Reset() {
 	*x = DetachLUNRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[40]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2440,7 +3993,7 @@ func (x *DetachLUNRequest) String() string {
 func (*DetachLUNRequest) ProtoMessage() {}
 
 func (x *DetachLUNRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[40]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2453,7 +4006,7 @@ func (x *DetachLUNRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachLUNRequest.ProtoReflect.Descriptor instead.
 func (*DetachLUNRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{40}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DetachLUNRequest) GetLun() string {
@@ -2472,7 +4025,7 @@ type ListLUNsRequest struct {
 
 func (x *ListLUNsRequest) Reset() {
 	*x = ListLUNsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[41]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +4037,7 @@ func (x *ListLUNsRequest) String() string {
 func (*ListLUNsRequest) ProtoMessage() {}
 
 func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[41]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +4050,7 @@ func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsRequest.ProtoReflect.Descriptor instead.
 func (*ListLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{41}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListLUNsRequest) GetOrphaned() bool {
@@ -2517,7 +4070,7 @@ type ListLUNsResponse struct {
 
 func (x *ListLUNsResponse) Reset() {
 	*x = ListLUNsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[42]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +4082,7 @@ func (x *ListLUNsResponse) String() string {
 func (*ListLUNsResponse) ProtoMessage() {}
 
 func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[42]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +4095,7 @@ func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsResponse.ProtoReflect.Descriptor instead.
 func (*ListLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{42}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListLUNsResponse) GetLuns() []*LUN {
@@ -2577,7 +4130,7 @@ type LUN struct {
 
 func (x *LUN) Reset() {
 	*x = LUN{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[43]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +4142,7 @@ func (x *LUN) String() string {
 func (*LUN) ProtoMessage() {}
 
 func (x *LUN) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[43]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +4155,7 @@ func (x *LUN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUN.ProtoReflect.Descriptor instead.
 func (*LUN) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{43}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *LUN) GetName() string {
@@ -2684,7 +4237,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[44]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +4249,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[44]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +4262,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{44}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -2728,7 +4281,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[45]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +4293,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[45]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +4306,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{45}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SetRequest) GetSetId() []byte {
@@ -2783,7 +4336,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[46]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +4348,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[46]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +4361,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{46}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Set) GetSetId() []byte {
@@ -2906,7 +4459,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[47]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +4471,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[47]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +4484,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{47}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListEventsRequest) GetId() string {
@@ -2964,7 +4517,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +4529,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +4542,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{48}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -3016,7 +4569,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3028,7 +4581,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3041,7 +4594,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{49}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Event) GetId() string {
@@ -3140,7 +4693,112 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x0ebootable_state\x18\x03 \x01(\bR\rbootableState\x12\x1f\n" +
 	"\vbackup_type\x18\x04 \x01(\x05R\n" +
 	"backupType\x120\n" +
-	"\x14partial_file_support\x18\x05 \x01(\bR\x12partialFileSupport\"^\n" +
+	"\x14partial_file_support\x18\x05 \x01(\bR\x12partialFileSupport\"Q\n" +
+	"\x16SetRestoreStateRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
+	"\frestore_type\x18\x02 \x01(\x05R\vrestoreType\"{\n" +
+	"\x14SelectWritersRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12;\n" +
+	"\tselection\x18\x02 \x01(\x0e2\x1d.umbra.vss.v1.WriterSelectionR\tselection\x12\x10\n" +
+	"\x03ids\x18\x03 \x03(\fR\x03ids\"%\n" +
+	"\rCountResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"V\n" +
+	"\fIndexRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
+	"\bextended\x18\x03 \x01(\bR\bextended\"M\n" +
+	"\x0eWriterMetadata\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\fR\n" +
+	"instanceId\x12\x1a\n" +
+	"\bdocument\x18\x02 \x01(\fR\bdocument\"\xd9\x01\n" +
+	"\fWriterStatus\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\fR\n" +
+	"instanceId\x12\x19\n" +
+	"\bclass_id\x18\x02 \x01(\fR\aclassId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\x05R\x05state\x12\x18\n" +
+	"\afailure\x18\x05 \x01(\rR\afailure\x12/\n" +
+	"\x13application_failure\x18\x06 \x01(\rR\x12applicationFailure\x12\x18\n" +
+	"\amessage\x18\a \x01(\tR\amessage\"j\n" +
+	"\x10WriterComponents\x12\x1f\n" +
+	"\vinstance_id\x18\x01 \x01(\fR\n" +
+	"instanceId\x12\x19\n" +
+	"\bclass_id\x18\x02 \x01(\fR\aclassId\x12\x1a\n" +
+	"\bdocument\x18\x03 \x01(\fR\bdocument\"\xed\b\n" +
+	"\x14EditComponentRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vinstance_id\x18\x02 \x01(\fR\n" +
+	"instanceId\x12\x1b\n" +
+	"\twriter_id\x18\x03 \x01(\fR\bwriterId\x12%\n" +
+	"\x0ecomponent_type\x18\x04 \x01(\x05R\rcomponentType\x12!\n" +
+	"\flogical_path\x18\x05 \x01(\tR\vlogicalPath\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12'\n" +
+	"\x03add\x18\n" +
+	" \x01(\v2\x13.umbra.vss.v1.EmptyH\x00R\x03add\x12+\n" +
+	"\x10backup_succeeded\x18\v \x01(\bH\x00R\x0fbackupSucceeded\x12'\n" +
+	"\x0ebackup_options\x18\f \x01(\tH\x00R\rbackupOptions\x124\n" +
+	"\x15previous_backup_stamp\x18\r \x01(\tH\x00R\x13previousBackupStamp\x122\n" +
+	"\x14selected_for_restore\x18\x0e \x01(\bH\x00R\x12selectedForRestore\x127\n" +
+	"\x17selected_for_restore_ex\x18\x0f \x01(\bH\x00R\x14selectedForRestoreEx\x12)\n" +
+	"\x0frestore_options\x18\x10 \x01(\tH\x00R\x0erestoreOptions\x121\n" +
+	"\x13additional_restores\x18\x11 \x01(\bH\x00R\x12additionalRestores\x12]\n" +
+	"\x18add_restore_subcomponent\x18\x12 \x01(\v2!.umbra.vss.v1.RestoreSubcomponentH\x00R\x16addRestoreSubcomponent\x120\n" +
+	"\x13file_restore_status\x18\x13 \x01(\x05H\x00R\x11fileRestoreStatus\x12A\n" +
+	"\x0eadd_new_target\x18\x14 \x01(\v2\x19.umbra.vss.v1.PathMappingH\x00R\faddNewTarget\x12d\n" +
+	" add_alternative_location_mapping\x18\x15 \x01(\v2\x19.umbra.vss.v1.PathMappingH\x00R\x1daddAlternativeLocationMapping\x12E\n" +
+	"\x10ranges_file_path\x18\x16 \x01(\v2\x19.umbra.vss.v1.PartialFileH\x00R\x0erangesFilePath\x125\n" +
+	"\x15authoritative_restore\x18\x17 \x01(\bH\x00R\x14authoritativeRestore\x12>\n" +
+	"\froll_forward\x18\x18 \x01(\v2\x19.umbra.vss.v1.RollForwardH\x00R\vrollForward\x12#\n" +
+	"\frestore_name\x18\x19 \x01(\tH\x00R\vrestoreNameB\x06\n" +
+	"\x04edit\"d\n" +
+	"\x13RestoreSubcomponent\x12!\n" +
+	"\flogical_path\x18\x01 \x01(\tR\vlogicalPath\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06repair\x18\x03 \x01(\bR\x06repair\"~\n" +
+	"\vPathMapping\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
+	"\tfile_name\x18\x02 \x01(\tR\bfileName\x12\x1c\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\x12 \n" +
+	"\vdestination\x18\x04 \x01(\tR\vdestination\"D\n" +
+	"\vPartialFile\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x1f\n" +
+	"\vranges_file\x18\x02 \x01(\tR\n" +
+	"rangesFile\"7\n" +
+	"\vRollForward\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x14\n" +
+	"\x05point\x18\x02 \x01(\tR\x05point\"\\\n" +
+	"\x17BreakSnapshotSetRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x15\n" +
+	"\x06set_id\x18\x02 \x01(\fR\x05setId\x12\x14\n" +
+	"\x05flags\x18\x03 \x01(\rR\x05flags\"w\n" +
+	"\x17RevertToSnapshotRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vsnapshot_id\x18\x02 \x01(\fR\n" +
+	"snapshotId\x12%\n" +
+	"\x0eforce_dismount\x18\x03 \x01(\bR\rforceDismount\"\x95\x01\n" +
+	"\x17RecoverySnapshotRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
+	"\vsnapshot_id\x18\x02 \x01(\fR\n" +
+	"snapshotId\x12\x14\n" +
+	"\x05flags\x18\x03 \x01(\rR\x05flags\x12-\n" +
+	"\x12destination_volume\x18\x04 \x01(\tR\x11destinationVolume\"?\n" +
+	"\x11RecoverSetRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x14\n" +
+	"\x05flags\x18\x02 \x01(\rR\x05flags\"^\n" +
+	"\vPathRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12%\n" +
+	"\x0enormalize_fqdn\x18\x03 \x01(\bR\rnormalizeFqdn\"J\n" +
+	"\rPathsResponse\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\tR\x04root\x12%\n" +
+	"\x0elogical_prefix\x18\x02 \x01(\tR\rlogicalPrefix\"+\n" +
+	"\x11HostVolumeRequest\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\"e\n" +
+	"\x1bIsVolumeSnapshottedResponse\x12 \n" +
+	"\vsnapshotted\x18\x01 \x01(\bR\vsnapshotted\x12$\n" +
+	"\rcompatibility\x18\x02 \x01(\rR\rcompatibility\"1\n" +
+	"\x19ShouldBlockRevertResponse\x12\x14\n" +
+	"\x05block\x18\x01 \x01(\bR\x05block\"^\n" +
 	"\rVolumeRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1f\n" +
@@ -3349,7 +5007,12 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x06set_id\x18\x06 \x01(\fR\x05setId\x12\x16\n" +
 	"\x06object\x18\a \x01(\tR\x06object\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12)\n" +
-	"\x05error\x18\t \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error2\x82\x11\n" +
+	"\x05error\x18\t \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error*\xa6\x01\n" +
+	"\x0fWriterSelection\x12 \n" +
+	"\x1cWRITER_SELECTION_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fWRITER_SELECTION_ENABLE_CLASSES\x10\x01\x12$\n" +
+	" WRITER_SELECTION_DISABLE_CLASSES\x10\x02\x12&\n" +
+	"\"WRITER_SELECTION_DISABLE_INSTANCES\x10\x032\xda\x1f\n" +
 	"\x11ShadowCopyService\x12T\n" +
 	"\vOpenSession\x12 .umbra.vss.v1.OpenSessionRequest\x1a!.umbra.vss.v1.OpenSessionResponse0\x01\x12A\n" +
 	"\fCloseSession\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x13.umbra.vss.v1.Empty\x12K\n" +
@@ -3357,14 +5020,29 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x14InitializeForRestore\x12\x1f.umbra.vss.v1.InitializeRequest\x1a\x13.umbra.vss.v1.Empty\x12B\n" +
 	"\n" +
 	"SetContext\x12\x1f.umbra.vss.v1.SetContextRequest\x1a\x13.umbra.vss.v1.Empty\x12J\n" +
-	"\x0eSetBackupState\x12#.umbra.vss.v1.SetBackupStateRequest\x1a\x13.umbra.vss.v1.Empty\x12O\n" +
-	"\x14GatherWriterMetadata\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12Y\n" +
+	"\x0eSetBackupState\x12#.umbra.vss.v1.SetBackupStateRequest\x1a\x13.umbra.vss.v1.Empty\x12L\n" +
+	"\x0fSetRestoreState\x12$.umbra.vss.v1.SetRestoreStateRequest\x1a\x13.umbra.vss.v1.Empty\x12H\n" +
+	"\rSelectWriters\x12\".umbra.vss.v1.SelectWritersRequest\x1a\x13.umbra.vss.v1.Empty\x12O\n" +
+	"\x14GatherWriterMetadata\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12S\n" +
+	"\x16GetWriterMetadataCount\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x1b.umbra.vss.v1.CountResponse\x12M\n" +
+	"\x11GetWriterMetadata\x12\x1a.umbra.vss.v1.IndexRequest\x1a\x1c.umbra.vss.v1.WriterMetadata\x12G\n" +
+	"\x12FreeWriterMetadata\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x13.umbra.vss.v1.Empty\x12M\n" +
+	"\x12GatherWriterStatus\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12Q\n" +
+	"\x14GetWriterStatusCount\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x1b.umbra.vss.v1.CountResponse\x12I\n" +
+	"\x0fGetWriterStatus\x12\x1a.umbra.vss.v1.IndexRequest\x1a\x1a.umbra.vss.v1.WriterStatus\x12E\n" +
+	"\x10FreeWriterStatus\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x13.umbra.vss.v1.Empty\x12U\n" +
+	"\x18GetWriterComponentsCount\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x1b.umbra.vss.v1.CountResponse\x12Q\n" +
+	"\x13GetWriterComponents\x12\x1a.umbra.vss.v1.IndexRequest\x1a\x1e.umbra.vss.v1.WriterComponents\x12H\n" +
+	"\rEditComponent\x12\".umbra.vss.v1.EditComponentRequest\x1a\x13.umbra.vss.v1.Empty\x12Y\n" +
 	"\x11IsVolumeSupported\x12\x1b.umbra.vss.v1.VolumeRequest\x1a'.umbra.vss.v1.IsVolumeSupportedResponse\x12J\n" +
 	"\x10StartSnapshotSet\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x18.umbra.vss.v1.IDResponse\x12I\n" +
 	"\x10AddToSnapshotSet\x12\x1b.umbra.vss.v1.VolumeRequest\x1a\x18.umbra.vss.v1.IDResponse\x12K\n" +
 	"\x10PrepareForBackup\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12H\n" +
 	"\rDoSnapshotSet\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12I\n" +
-	"\x0eBackupComplete\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12@\n" +
+	"\x0eBackupComplete\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12E\n" +
+	"\n" +
+	"PreRestore\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12F\n" +
+	"\vPostRestore\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12@\n" +
 	"\vAbortBackup\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x13.umbra.vss.v1.Empty\x12I\n" +
 	"\tSaveAsXML\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12I\n" +
 	"\x0fImportSnapshots\x12\x1b.umbra.vss.v1.ImportRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12N\n" +
@@ -3374,12 +5052,23 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x15GetSnapshotProperties\x12\x1d.umbra.vss.v1.SnapshotRequest\x1a\x1a.umbra.vss.v1.SnapshotProp\x12^\n" +
 	"\x0fDeleteSnapshots\x12$.umbra.vss.v1.DeleteSnapshotsRequest\x1a%.umbra.vss.v1.DeleteSnapshotsResponse\x12[\n" +
 	"\x0eExposeSnapshot\x12#.umbra.vss.v1.ExposeSnapshotRequest\x1a$.umbra.vss.v1.ExposeSnapshotResponse\x12F\n" +
-	"\x10UnexposeSnapshot\x12\x1d.umbra.vss.v1.SnapshotRequest\x1a\x13.umbra.vss.v1.Empty\x12I\n" +
+	"\x10UnexposeSnapshot\x12\x1d.umbra.vss.v1.SnapshotRequest\x1a\x13.umbra.vss.v1.Empty\x12N\n" +
+	"\x10BreakSnapshotSet\x12%.umbra.vss.v1.BreakSnapshotSetRequest\x1a\x13.umbra.vss.v1.Empty\x12V\n" +
+	"\x12BreakSnapshotSetEx\x12%.umbra.vss.v1.BreakSnapshotSetRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12N\n" +
+	"\x10RevertToSnapshot\x12%.umbra.vss.v1.RevertToSnapshotRequest\x1a\x13.umbra.vss.v1.Empty\x12K\n" +
+	"\x11QueryRevertStatus\x12\x1b.umbra.vss.v1.VolumeRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12V\n" +
+	"\x18AddSnapshotToRecoverySet\x12%.umbra.vss.v1.RecoverySnapshotRequest\x1a\x13.umbra.vss.v1.Empty\x12H\n" +
+	"\n" +
+	"RecoverSet\x12\x1f.umbra.vss.v1.RecoverSetRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12J\n" +
+	"\x0fPreFastRecovery\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12G\n" +
+	"\fFastRecovery\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x19.umbra.vss.v1.AsyncHandle\x12F\n" +
+	"\fGetSessionId\x12\x1c.umbra.vss.v1.SessionRequest\x1a\x18.umbra.vss.v1.IDResponse\x12V\n" +
+	"\x1cGetRootAndLogicalPrefixPaths\x12\x19.umbra.vss.v1.PathRequest\x1a\x1b.umbra.vss.v1.PathsResponse\x12I\n" +
 	"\x10AsyncQueryStatus\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x19.umbra.vss.v1.AsyncStatus\x12F\n" +
 	"\tAsyncWait\x12\x1e.umbra.vss.v1.AsyncWaitRequest\x1a\x19.umbra.vss.v1.AsyncStatus\x12L\n" +
 	"\vAsyncCancel\x12\x1a.umbra.vss.v1.AsyncRequest\x1a!.umbra.vss.v1.AsyncCancelResponse\x12?\n" +
 	"\fAsyncRelease\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x13.umbra.vss.v1.Empty\x12E\n" +
-	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xb5\x05\n" +
+	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xf7\x06\n" +
 	"\vHostService\x12;\n" +
 	"\x06Status\x12\x13.umbra.vss.v1.Empty\x1a\x1c.umbra.vss.v1.StatusResponse\x12=\n" +
 	"\x04Join\x12\x19.umbra.vss.v1.JoinRequest\x1a\x1a.umbra.vss.v1.JoinResponse\x12C\n" +
@@ -3390,7 +5079,9 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\bListLUNs\x12\x1d.umbra.vss.v1.ListLUNsRequest\x1a\x1e.umbra.vss.v1.ListLUNsResponse\x12?\n" +
 	"\bListSets\x12\x13.umbra.vss.v1.Empty\x1a\x1e.umbra.vss.v1.ListSetsResponse\x126\n" +
 	"\aShowSet\x12\x18.umbra.vss.v1.SetRequest\x1a\x11.umbra.vss.v1.Set\x12G\n" +
-	"\vGetDocument\x12\x18.umbra.vss.v1.SetRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12O\n" +
+	"\vGetDocument\x12\x18.umbra.vss.v1.SetRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12a\n" +
+	"\x13IsVolumeSnapshotted\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a).umbra.vss.v1.IsVolumeSnapshottedResponse\x12]\n" +
+	"\x11ShouldBlockRevert\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a'.umbra.vss.v1.ShouldBlockRevertResponse\x12O\n" +
 	"\n" +
 	"ListEvents\x12\x1f.umbra.vss.v1.ListEventsRequest\x1a .umbra.vss.v1.ListEventsResponseB\xae\x01\n" +
 	"\x10com.umbra.vss.v1B\fServiceProtoP\x01Z:github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1;vssv1\xa2\x02\x03UVX\xaa\x02\fUmbra.Vss.V1\xca\x02\fUmbra\\Vss\\V1\xe2\x02\x18Umbra\\Vss\\V1\\GPBMetadata\xea\x02\x0eUmbra::Vss::V1b\x06proto3"
@@ -3407,164 +5098,246 @@ func file_umbra_vss_v1_service_proto_rawDescGZIP() []byte {
 	return file_umbra_vss_v1_service_proto_rawDescData
 }
 
-var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_umbra_vss_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_umbra_vss_v1_service_proto_goTypes = []any{
-	(*Empty)(nil),                     // 0: umbra.vss.v1.Empty
-	(*Error)(nil),                     // 1: umbra.vss.v1.Error
-	(*OpenSessionRequest)(nil),        // 2: umbra.vss.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),       // 3: umbra.vss.v1.OpenSessionResponse
-	(*SessionRequest)(nil),            // 4: umbra.vss.v1.SessionRequest
-	(*InitializeRequest)(nil),         // 5: umbra.vss.v1.InitializeRequest
-	(*SetContextRequest)(nil),         // 6: umbra.vss.v1.SetContextRequest
-	(*SetBackupStateRequest)(nil),     // 7: umbra.vss.v1.SetBackupStateRequest
-	(*VolumeRequest)(nil),             // 8: umbra.vss.v1.VolumeRequest
-	(*IsVolumeSupportedResponse)(nil), // 9: umbra.vss.v1.IsVolumeSupportedResponse
-	(*IDResponse)(nil),                // 10: umbra.vss.v1.IDResponse
-	(*DocumentResponse)(nil),          // 11: umbra.vss.v1.DocumentResponse
-	(*AsyncHandle)(nil),               // 12: umbra.vss.v1.AsyncHandle
-	(*ImportRequest)(nil),             // 13: umbra.vss.v1.ImportRequest
-	(*CheckImportResponse)(nil),       // 14: umbra.vss.v1.CheckImportResponse
-	(*CheckItem)(nil),                 // 15: umbra.vss.v1.CheckItem
-	(*CleanupImportRequest)(nil),      // 16: umbra.vss.v1.CleanupImportRequest
-	(*CleanupImportResponse)(nil),     // 17: umbra.vss.v1.CleanupImportResponse
-	(*QueryRequest)(nil),              // 18: umbra.vss.v1.QueryRequest
-	(*QueryResponse)(nil),             // 19: umbra.vss.v1.QueryResponse
-	(*SnapshotRequest)(nil),           // 20: umbra.vss.v1.SnapshotRequest
-	(*SnapshotProp)(nil),              // 21: umbra.vss.v1.SnapshotProp
-	(*ProviderProp)(nil),              // 22: umbra.vss.v1.ProviderProp
-	(*DeleteSnapshotsRequest)(nil),    // 23: umbra.vss.v1.DeleteSnapshotsRequest
-	(*DeleteSnapshotsResponse)(nil),   // 24: umbra.vss.v1.DeleteSnapshotsResponse
-	(*ExposeSnapshotRequest)(nil),     // 25: umbra.vss.v1.ExposeSnapshotRequest
-	(*ExposeSnapshotResponse)(nil),    // 26: umbra.vss.v1.ExposeSnapshotResponse
-	(*AsyncRequest)(nil),              // 27: umbra.vss.v1.AsyncRequest
-	(*AsyncWaitRequest)(nil),          // 28: umbra.vss.v1.AsyncWaitRequest
-	(*AsyncStatus)(nil),               // 29: umbra.vss.v1.AsyncStatus
-	(*CopyStatus)(nil),                // 30: umbra.vss.v1.CopyStatus
-	(*Phase)(nil),                     // 31: umbra.vss.v1.Phase
-	(*AsyncCancelResponse)(nil),       // 32: umbra.vss.v1.AsyncCancelResponse
-	(*Progress)(nil),                  // 33: umbra.vss.v1.Progress
-	(*StatusResponse)(nil),            // 34: umbra.vss.v1.StatusResponse
-	(*JoinRequest)(nil),               // 35: umbra.vss.v1.JoinRequest
-	(*JoinResponse)(nil),              // 36: umbra.vss.v1.JoinResponse
-	(*ListArraysResponse)(nil),        // 37: umbra.vss.v1.ListArraysResponse
-	(*Array)(nil),                     // 38: umbra.vss.v1.Array
-	(*RescanRequest)(nil),             // 39: umbra.vss.v1.RescanRequest
-	(*DetachLUNRequest)(nil),          // 40: umbra.vss.v1.DetachLUNRequest
-	(*ListLUNsRequest)(nil),           // 41: umbra.vss.v1.ListLUNsRequest
-	(*ListLUNsResponse)(nil),          // 42: umbra.vss.v1.ListLUNsResponse
-	(*LUN)(nil),                       // 43: umbra.vss.v1.LUN
-	(*ListSetsResponse)(nil),          // 44: umbra.vss.v1.ListSetsResponse
-	(*SetRequest)(nil),                // 45: umbra.vss.v1.SetRequest
-	(*Set)(nil),                       // 46: umbra.vss.v1.Set
-	(*ListEventsRequest)(nil),         // 47: umbra.vss.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),        // 48: umbra.vss.v1.ListEventsResponse
-	(*Event)(nil),                     // 49: umbra.vss.v1.Event
+	(WriterSelection)(0),                // 0: umbra.vss.v1.WriterSelection
+	(*Empty)(nil),                       // 1: umbra.vss.v1.Empty
+	(*Error)(nil),                       // 2: umbra.vss.v1.Error
+	(*OpenSessionRequest)(nil),          // 3: umbra.vss.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),         // 4: umbra.vss.v1.OpenSessionResponse
+	(*SessionRequest)(nil),              // 5: umbra.vss.v1.SessionRequest
+	(*InitializeRequest)(nil),           // 6: umbra.vss.v1.InitializeRequest
+	(*SetContextRequest)(nil),           // 7: umbra.vss.v1.SetContextRequest
+	(*SetBackupStateRequest)(nil),       // 8: umbra.vss.v1.SetBackupStateRequest
+	(*SetRestoreStateRequest)(nil),      // 9: umbra.vss.v1.SetRestoreStateRequest
+	(*SelectWritersRequest)(nil),        // 10: umbra.vss.v1.SelectWritersRequest
+	(*CountResponse)(nil),               // 11: umbra.vss.v1.CountResponse
+	(*IndexRequest)(nil),                // 12: umbra.vss.v1.IndexRequest
+	(*WriterMetadata)(nil),              // 13: umbra.vss.v1.WriterMetadata
+	(*WriterStatus)(nil),                // 14: umbra.vss.v1.WriterStatus
+	(*WriterComponents)(nil),            // 15: umbra.vss.v1.WriterComponents
+	(*EditComponentRequest)(nil),        // 16: umbra.vss.v1.EditComponentRequest
+	(*RestoreSubcomponent)(nil),         // 17: umbra.vss.v1.RestoreSubcomponent
+	(*PathMapping)(nil),                 // 18: umbra.vss.v1.PathMapping
+	(*PartialFile)(nil),                 // 19: umbra.vss.v1.PartialFile
+	(*RollForward)(nil),                 // 20: umbra.vss.v1.RollForward
+	(*BreakSnapshotSetRequest)(nil),     // 21: umbra.vss.v1.BreakSnapshotSetRequest
+	(*RevertToSnapshotRequest)(nil),     // 22: umbra.vss.v1.RevertToSnapshotRequest
+	(*RecoverySnapshotRequest)(nil),     // 23: umbra.vss.v1.RecoverySnapshotRequest
+	(*RecoverSetRequest)(nil),           // 24: umbra.vss.v1.RecoverSetRequest
+	(*PathRequest)(nil),                 // 25: umbra.vss.v1.PathRequest
+	(*PathsResponse)(nil),               // 26: umbra.vss.v1.PathsResponse
+	(*HostVolumeRequest)(nil),           // 27: umbra.vss.v1.HostVolumeRequest
+	(*IsVolumeSnapshottedResponse)(nil), // 28: umbra.vss.v1.IsVolumeSnapshottedResponse
+	(*ShouldBlockRevertResponse)(nil),   // 29: umbra.vss.v1.ShouldBlockRevertResponse
+	(*VolumeRequest)(nil),               // 30: umbra.vss.v1.VolumeRequest
+	(*IsVolumeSupportedResponse)(nil),   // 31: umbra.vss.v1.IsVolumeSupportedResponse
+	(*IDResponse)(nil),                  // 32: umbra.vss.v1.IDResponse
+	(*DocumentResponse)(nil),            // 33: umbra.vss.v1.DocumentResponse
+	(*AsyncHandle)(nil),                 // 34: umbra.vss.v1.AsyncHandle
+	(*ImportRequest)(nil),               // 35: umbra.vss.v1.ImportRequest
+	(*CheckImportResponse)(nil),         // 36: umbra.vss.v1.CheckImportResponse
+	(*CheckItem)(nil),                   // 37: umbra.vss.v1.CheckItem
+	(*CleanupImportRequest)(nil),        // 38: umbra.vss.v1.CleanupImportRequest
+	(*CleanupImportResponse)(nil),       // 39: umbra.vss.v1.CleanupImportResponse
+	(*QueryRequest)(nil),                // 40: umbra.vss.v1.QueryRequest
+	(*QueryResponse)(nil),               // 41: umbra.vss.v1.QueryResponse
+	(*SnapshotRequest)(nil),             // 42: umbra.vss.v1.SnapshotRequest
+	(*SnapshotProp)(nil),                // 43: umbra.vss.v1.SnapshotProp
+	(*ProviderProp)(nil),                // 44: umbra.vss.v1.ProviderProp
+	(*DeleteSnapshotsRequest)(nil),      // 45: umbra.vss.v1.DeleteSnapshotsRequest
+	(*DeleteSnapshotsResponse)(nil),     // 46: umbra.vss.v1.DeleteSnapshotsResponse
+	(*ExposeSnapshotRequest)(nil),       // 47: umbra.vss.v1.ExposeSnapshotRequest
+	(*ExposeSnapshotResponse)(nil),      // 48: umbra.vss.v1.ExposeSnapshotResponse
+	(*AsyncRequest)(nil),                // 49: umbra.vss.v1.AsyncRequest
+	(*AsyncWaitRequest)(nil),            // 50: umbra.vss.v1.AsyncWaitRequest
+	(*AsyncStatus)(nil),                 // 51: umbra.vss.v1.AsyncStatus
+	(*CopyStatus)(nil),                  // 52: umbra.vss.v1.CopyStatus
+	(*Phase)(nil),                       // 53: umbra.vss.v1.Phase
+	(*AsyncCancelResponse)(nil),         // 54: umbra.vss.v1.AsyncCancelResponse
+	(*Progress)(nil),                    // 55: umbra.vss.v1.Progress
+	(*StatusResponse)(nil),              // 56: umbra.vss.v1.StatusResponse
+	(*JoinRequest)(nil),                 // 57: umbra.vss.v1.JoinRequest
+	(*JoinResponse)(nil),                // 58: umbra.vss.v1.JoinResponse
+	(*ListArraysResponse)(nil),          // 59: umbra.vss.v1.ListArraysResponse
+	(*Array)(nil),                       // 60: umbra.vss.v1.Array
+	(*RescanRequest)(nil),               // 61: umbra.vss.v1.RescanRequest
+	(*DetachLUNRequest)(nil),            // 62: umbra.vss.v1.DetachLUNRequest
+	(*ListLUNsRequest)(nil),             // 63: umbra.vss.v1.ListLUNsRequest
+	(*ListLUNsResponse)(nil),            // 64: umbra.vss.v1.ListLUNsResponse
+	(*LUN)(nil),                         // 65: umbra.vss.v1.LUN
+	(*ListSetsResponse)(nil),            // 66: umbra.vss.v1.ListSetsResponse
+	(*SetRequest)(nil),                  // 67: umbra.vss.v1.SetRequest
+	(*Set)(nil),                         // 68: umbra.vss.v1.Set
+	(*ListEventsRequest)(nil),           // 69: umbra.vss.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),          // 70: umbra.vss.v1.ListEventsResponse
+	(*Event)(nil),                       // 71: umbra.vss.v1.Event
 }
 var file_umbra_vss_v1_service_proto_depIdxs = []int32{
-	15, // 0: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
-	1,  // 1: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
-	43, // 2: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
-	21, // 3: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	22, // 4: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
-	1,  // 5: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
-	1,  // 6: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
-	30, // 7: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
-	31, // 8: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
-	1,  // 9: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
-	1,  // 10: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
-	38, // 11: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
-	1,  // 12: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
-	43, // 13: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
-	1,  // 14: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	46, // 15: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
-	21, // 16: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	31, // 17: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
-	30, // 18: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
-	1,  // 19: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
-	43, // 20: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	49, // 21: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
-	1,  // 22: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
-	2,  // 23: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
-	4,  // 24: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 25: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
-	5,  // 26: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
-	6,  // 27: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
-	7,  // 28: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
-	4,  // 29: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	8,  // 30: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
-	4,  // 31: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	8,  // 32: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
-	4,  // 33: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
-	4,  // 34: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	4,  // 35: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
-	4,  // 36: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
-	4,  // 37: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
-	13, // 38: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
-	4,  // 39: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
-	16, // 40: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
-	18, // 41: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
-	20, // 42: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
-	23, // 43: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
-	25, // 44: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
-	20, // 45: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
-	27, // 46: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
-	28, // 47: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
-	27, // 48: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
-	27, // 49: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
-	27, // 50: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
-	0,  // 51: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
-	35, // 52: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
-	0,  // 53: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
-	39, // 54: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
-	40, // 55: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
-	41, // 56: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	0,  // 57: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.Empty
-	45, // 58: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	45, // 59: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
-	47, // 60: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	3,  // 61: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	0,  // 62: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	0,  // 63: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	0,  // 64: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	0,  // 65: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	0,  // 66: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	12, // 67: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	9,  // 68: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	10, // 69: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	10, // 70: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	12, // 71: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	12, // 72: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	12, // 73: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	0,  // 74: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	11, // 75: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	12, // 76: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	14, // 77: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	17, // 78: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	19, // 79: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	21, // 80: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	24, // 81: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	26, // 82: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	0,  // 83: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	29, // 84: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	29, // 85: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	32, // 86: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	0,  // 87: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	33, // 88: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	34, // 89: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	36, // 90: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	37, // 91: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	42, // 92: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	0,  // 93: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	42, // 94: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	44, // 95: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	46, // 96: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	11, // 97: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
-	48, // 98: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	61, // [61:99] is the sub-list for method output_type
-	23, // [23:61] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	0,  // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
+	1,  // 1: umbra.vss.v1.EditComponentRequest.add:type_name -> umbra.vss.v1.Empty
+	17, // 2: umbra.vss.v1.EditComponentRequest.add_restore_subcomponent:type_name -> umbra.vss.v1.RestoreSubcomponent
+	18, // 3: umbra.vss.v1.EditComponentRequest.add_new_target:type_name -> umbra.vss.v1.PathMapping
+	18, // 4: umbra.vss.v1.EditComponentRequest.add_alternative_location_mapping:type_name -> umbra.vss.v1.PathMapping
+	19, // 5: umbra.vss.v1.EditComponentRequest.ranges_file_path:type_name -> umbra.vss.v1.PartialFile
+	20, // 6: umbra.vss.v1.EditComponentRequest.roll_forward:type_name -> umbra.vss.v1.RollForward
+	37, // 7: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
+	2,  // 8: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
+	65, // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
+	43, // 10: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	44, // 11: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
+	2,  // 12: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
+	2,  // 13: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
+	52, // 14: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
+	53, // 15: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
+	2,  // 16: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
+	2,  // 17: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
+	60, // 18: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
+	2,  // 19: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
+	65, // 20: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
+	2,  // 21: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
+	68, // 22: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	43, // 23: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	53, // 24: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
+	52, // 25: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
+	2,  // 26: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
+	65, // 27: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
+	71, // 28: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	2,  // 29: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
+	3,  // 30: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
+	5,  // 31: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
+	6,  // 32: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
+	6,  // 33: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
+	7,  // 34: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
+	8,  // 35: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
+	9,  // 36: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
+	10, // 37: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
+	5,  // 38: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 39: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 40: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 41: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 42: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 43: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 44: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 45: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 46: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 47: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
+	16, // 48: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
+	30, // 49: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 50: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	30, // 51: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 52: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 53: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 54: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 55: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 56: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 57: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 58: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
+	35, // 59: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
+	5,  // 60: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
+	38, // 61: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
+	40, // 62: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
+	42, // 63: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
+	45, // 64: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
+	47, // 65: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
+	42, // 66: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
+	21, // 67: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	21, // 68: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	22, // 69: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
+	30, // 70: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
+	23, // 71: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
+	24, // 72: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
+	5,  // 73: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 74: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 75: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
+	25, // 76: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
+	49, // 77: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
+	50, // 78: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
+	49, // 79: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 80: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
+	1,  // 82: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
+	57, // 83: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
+	1,  // 84: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
+	61, // 85: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
+	62, // 86: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
+	63, // 87: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
+	1,  // 88: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.Empty
+	67, // 89: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	67, // 90: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	27, // 91: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
+	27, // 92: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
+	69, // 93: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	4,  // 94: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	1,  // 95: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	1,  // 96: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	1,  // 97: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	1,  // 98: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	1,  // 99: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	1,  // 100: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
+	1,  // 101: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
+	34, // 102: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 103: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
+	13, // 104: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
+	1,  // 105: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
+	34, // 106: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 107: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
+	14, // 108: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
+	1,  // 109: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
+	11, // 110: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
+	15, // 111: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
+	1,  // 112: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
+	31, // 113: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	32, // 114: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	32, // 115: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	34, // 116: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 117: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 118: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 119: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 120: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 121: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	33, // 122: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	34, // 123: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	36, // 124: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	39, // 125: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	41, // 126: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	43, // 127: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	46, // 128: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	48, // 129: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	1,  // 130: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	1,  // 131: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
+	34, // 132: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 133: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
+	34, // 134: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 135: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
+	34, // 136: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 137: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 138: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	32, // 139: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
+	26, // 140: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
+	51, // 141: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	51, // 142: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	54, // 143: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	1,  // 144: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	55, // 145: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	56, // 146: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	58, // 147: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	59, // 148: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	64, // 149: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	1,  // 150: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	64, // 151: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	66, // 152: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	68, // 153: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	33, // 154: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	28, // 155: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
+	29, // 156: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
+	70, // 157: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	94, // [94:158] is the sub-list for method output_type
+	30, // [30:94] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_umbra_vss_v1_service_proto_init() }
@@ -3572,18 +5345,37 @@ func file_umbra_vss_v1_service_proto_init() {
 	if File_umbra_vss_v1_service_proto != nil {
 		return
 	}
+	file_umbra_vss_v1_service_proto_msgTypes[15].OneofWrappers = []any{
+		(*EditComponentRequest_Add)(nil),
+		(*EditComponentRequest_BackupSucceeded)(nil),
+		(*EditComponentRequest_BackupOptions)(nil),
+		(*EditComponentRequest_PreviousBackupStamp)(nil),
+		(*EditComponentRequest_SelectedForRestore)(nil),
+		(*EditComponentRequest_SelectedForRestoreEx)(nil),
+		(*EditComponentRequest_RestoreOptions)(nil),
+		(*EditComponentRequest_AdditionalRestores)(nil),
+		(*EditComponentRequest_AddRestoreSubcomponent)(nil),
+		(*EditComponentRequest_FileRestoreStatus)(nil),
+		(*EditComponentRequest_AddNewTarget)(nil),
+		(*EditComponentRequest_AddAlternativeLocationMapping)(nil),
+		(*EditComponentRequest_RangesFilePath)(nil),
+		(*EditComponentRequest_AuthoritativeRestore)(nil),
+		(*EditComponentRequest_RollForward)(nil),
+		(*EditComponentRequest_RestoreName)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_vss_v1_service_proto_rawDesc), len(file_umbra_vss_v1_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   50,
+			NumEnums:      1,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_umbra_vss_v1_service_proto_goTypes,
 		DependencyIndexes: file_umbra_vss_v1_service_proto_depIdxs,
+		EnumInfos:         file_umbra_vss_v1_service_proto_enumTypes,
 		MessageInfos:      file_umbra_vss_v1_service_proto_msgTypes,
 	}.Build()
 	File_umbra_vss_v1_service_proto = out.File

@@ -55,9 +55,45 @@ const (
 	// ShadowCopyServiceSetBackupStateProcedure is the fully-qualified name of the ShadowCopyService's
 	// SetBackupState RPC.
 	ShadowCopyServiceSetBackupStateProcedure = "/umbra.vss.v1.ShadowCopyService/SetBackupState"
+	// ShadowCopyServiceSetRestoreStateProcedure is the fully-qualified name of the ShadowCopyService's
+	// SetRestoreState RPC.
+	ShadowCopyServiceSetRestoreStateProcedure = "/umbra.vss.v1.ShadowCopyService/SetRestoreState"
+	// ShadowCopyServiceSelectWritersProcedure is the fully-qualified name of the ShadowCopyService's
+	// SelectWriters RPC.
+	ShadowCopyServiceSelectWritersProcedure = "/umbra.vss.v1.ShadowCopyService/SelectWriters"
 	// ShadowCopyServiceGatherWriterMetadataProcedure is the fully-qualified name of the
 	// ShadowCopyService's GatherWriterMetadata RPC.
 	ShadowCopyServiceGatherWriterMetadataProcedure = "/umbra.vss.v1.ShadowCopyService/GatherWriterMetadata"
+	// ShadowCopyServiceGetWriterMetadataCountProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetWriterMetadataCount RPC.
+	ShadowCopyServiceGetWriterMetadataCountProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterMetadataCount"
+	// ShadowCopyServiceGetWriterMetadataProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetWriterMetadata RPC.
+	ShadowCopyServiceGetWriterMetadataProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterMetadata"
+	// ShadowCopyServiceFreeWriterMetadataProcedure is the fully-qualified name of the
+	// ShadowCopyService's FreeWriterMetadata RPC.
+	ShadowCopyServiceFreeWriterMetadataProcedure = "/umbra.vss.v1.ShadowCopyService/FreeWriterMetadata"
+	// ShadowCopyServiceGatherWriterStatusProcedure is the fully-qualified name of the
+	// ShadowCopyService's GatherWriterStatus RPC.
+	ShadowCopyServiceGatherWriterStatusProcedure = "/umbra.vss.v1.ShadowCopyService/GatherWriterStatus"
+	// ShadowCopyServiceGetWriterStatusCountProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetWriterStatusCount RPC.
+	ShadowCopyServiceGetWriterStatusCountProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterStatusCount"
+	// ShadowCopyServiceGetWriterStatusProcedure is the fully-qualified name of the ShadowCopyService's
+	// GetWriterStatus RPC.
+	ShadowCopyServiceGetWriterStatusProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterStatus"
+	// ShadowCopyServiceFreeWriterStatusProcedure is the fully-qualified name of the ShadowCopyService's
+	// FreeWriterStatus RPC.
+	ShadowCopyServiceFreeWriterStatusProcedure = "/umbra.vss.v1.ShadowCopyService/FreeWriterStatus"
+	// ShadowCopyServiceGetWriterComponentsCountProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetWriterComponentsCount RPC.
+	ShadowCopyServiceGetWriterComponentsCountProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterComponentsCount"
+	// ShadowCopyServiceGetWriterComponentsProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetWriterComponents RPC.
+	ShadowCopyServiceGetWriterComponentsProcedure = "/umbra.vss.v1.ShadowCopyService/GetWriterComponents"
+	// ShadowCopyServiceEditComponentProcedure is the fully-qualified name of the ShadowCopyService's
+	// EditComponent RPC.
+	ShadowCopyServiceEditComponentProcedure = "/umbra.vss.v1.ShadowCopyService/EditComponent"
 	// ShadowCopyServiceIsVolumeSupportedProcedure is the fully-qualified name of the
 	// ShadowCopyService's IsVolumeSupported RPC.
 	ShadowCopyServiceIsVolumeSupportedProcedure = "/umbra.vss.v1.ShadowCopyService/IsVolumeSupported"
@@ -76,6 +112,12 @@ const (
 	// ShadowCopyServiceBackupCompleteProcedure is the fully-qualified name of the ShadowCopyService's
 	// BackupComplete RPC.
 	ShadowCopyServiceBackupCompleteProcedure = "/umbra.vss.v1.ShadowCopyService/BackupComplete"
+	// ShadowCopyServicePreRestoreProcedure is the fully-qualified name of the ShadowCopyService's
+	// PreRestore RPC.
+	ShadowCopyServicePreRestoreProcedure = "/umbra.vss.v1.ShadowCopyService/PreRestore"
+	// ShadowCopyServicePostRestoreProcedure is the fully-qualified name of the ShadowCopyService's
+	// PostRestore RPC.
+	ShadowCopyServicePostRestoreProcedure = "/umbra.vss.v1.ShadowCopyService/PostRestore"
 	// ShadowCopyServiceAbortBackupProcedure is the fully-qualified name of the ShadowCopyService's
 	// AbortBackup RPC.
 	ShadowCopyServiceAbortBackupProcedure = "/umbra.vss.v1.ShadowCopyService/AbortBackup"
@@ -105,6 +147,36 @@ const (
 	// ShadowCopyServiceUnexposeSnapshotProcedure is the fully-qualified name of the ShadowCopyService's
 	// UnexposeSnapshot RPC.
 	ShadowCopyServiceUnexposeSnapshotProcedure = "/umbra.vss.v1.ShadowCopyService/UnexposeSnapshot"
+	// ShadowCopyServiceBreakSnapshotSetProcedure is the fully-qualified name of the ShadowCopyService's
+	// BreakSnapshotSet RPC.
+	ShadowCopyServiceBreakSnapshotSetProcedure = "/umbra.vss.v1.ShadowCopyService/BreakSnapshotSet"
+	// ShadowCopyServiceBreakSnapshotSetExProcedure is the fully-qualified name of the
+	// ShadowCopyService's BreakSnapshotSetEx RPC.
+	ShadowCopyServiceBreakSnapshotSetExProcedure = "/umbra.vss.v1.ShadowCopyService/BreakSnapshotSetEx"
+	// ShadowCopyServiceRevertToSnapshotProcedure is the fully-qualified name of the ShadowCopyService's
+	// RevertToSnapshot RPC.
+	ShadowCopyServiceRevertToSnapshotProcedure = "/umbra.vss.v1.ShadowCopyService/RevertToSnapshot"
+	// ShadowCopyServiceQueryRevertStatusProcedure is the fully-qualified name of the
+	// ShadowCopyService's QueryRevertStatus RPC.
+	ShadowCopyServiceQueryRevertStatusProcedure = "/umbra.vss.v1.ShadowCopyService/QueryRevertStatus"
+	// ShadowCopyServiceAddSnapshotToRecoverySetProcedure is the fully-qualified name of the
+	// ShadowCopyService's AddSnapshotToRecoverySet RPC.
+	ShadowCopyServiceAddSnapshotToRecoverySetProcedure = "/umbra.vss.v1.ShadowCopyService/AddSnapshotToRecoverySet"
+	// ShadowCopyServiceRecoverSetProcedure is the fully-qualified name of the ShadowCopyService's
+	// RecoverSet RPC.
+	ShadowCopyServiceRecoverSetProcedure = "/umbra.vss.v1.ShadowCopyService/RecoverSet"
+	// ShadowCopyServicePreFastRecoveryProcedure is the fully-qualified name of the ShadowCopyService's
+	// PreFastRecovery RPC.
+	ShadowCopyServicePreFastRecoveryProcedure = "/umbra.vss.v1.ShadowCopyService/PreFastRecovery"
+	// ShadowCopyServiceFastRecoveryProcedure is the fully-qualified name of the ShadowCopyService's
+	// FastRecovery RPC.
+	ShadowCopyServiceFastRecoveryProcedure = "/umbra.vss.v1.ShadowCopyService/FastRecovery"
+	// ShadowCopyServiceGetSessionIdProcedure is the fully-qualified name of the ShadowCopyService's
+	// GetSessionId RPC.
+	ShadowCopyServiceGetSessionIdProcedure = "/umbra.vss.v1.ShadowCopyService/GetSessionId"
+	// ShadowCopyServiceGetRootAndLogicalPrefixPathsProcedure is the fully-qualified name of the
+	// ShadowCopyService's GetRootAndLogicalPrefixPaths RPC.
+	ShadowCopyServiceGetRootAndLogicalPrefixPathsProcedure = "/umbra.vss.v1.ShadowCopyService/GetRootAndLogicalPrefixPaths"
 	// ShadowCopyServiceAsyncQueryStatusProcedure is the fully-qualified name of the ShadowCopyService's
 	// AsyncQueryStatus RPC.
 	ShadowCopyServiceAsyncQueryStatusProcedure = "/umbra.vss.v1.ShadowCopyService/AsyncQueryStatus"
@@ -138,6 +210,12 @@ const (
 	HostServiceShowSetProcedure = "/umbra.vss.v1.HostService/ShowSet"
 	// HostServiceGetDocumentProcedure is the fully-qualified name of the HostService's GetDocument RPC.
 	HostServiceGetDocumentProcedure = "/umbra.vss.v1.HostService/GetDocument"
+	// HostServiceIsVolumeSnapshottedProcedure is the fully-qualified name of the HostService's
+	// IsVolumeSnapshotted RPC.
+	HostServiceIsVolumeSnapshottedProcedure = "/umbra.vss.v1.HostService/IsVolumeSnapshotted"
+	// HostServiceShouldBlockRevertProcedure is the fully-qualified name of the HostService's
+	// ShouldBlockRevert RPC.
+	HostServiceShouldBlockRevertProcedure = "/umbra.vss.v1.HostService/ShouldBlockRevert"
 	// HostServiceListEventsProcedure is the fully-qualified name of the HostService's ListEvents RPC.
 	HostServiceListEventsProcedure = "/umbra.vss.v1.HostService/ListEvents"
 )
@@ -152,13 +230,29 @@ type ShadowCopyServiceClient interface {
 	InitializeForRestore(context.Context, *connect.Request[v1.InitializeRequest]) (*connect.Response[v1.Empty], error)
 	SetContext(context.Context, *connect.Request[v1.SetContextRequest]) (*connect.Response[v1.Empty], error)
 	SetBackupState(context.Context, *connect.Request[v1.SetBackupStateRequest]) (*connect.Response[v1.Empty], error)
+	SetRestoreState(context.Context, *connect.Request[v1.SetRestoreStateRequest]) (*connect.Response[v1.Empty], error)
+	// SelectWriters is Enable- and DisableWriterClasses and DisableWriterInstances.
+	SelectWriters(context.Context, *connect.Request[v1.SelectWritersRequest]) (*connect.Response[v1.Empty], error)
 	GatherWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetWriterMetadataCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterMetadata(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterMetadata], error)
+	FreeWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
+	GatherWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetWriterStatusCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterStatus(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterStatus], error)
+	FreeWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
+	GetWriterComponentsCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterComponents(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterComponents], error)
+	// EditComponent is every method that changes a component in the document.
+	EditComponent(context.Context, *connect.Request[v1.EditComponentRequest]) (*connect.Response[v1.Empty], error)
 	IsVolumeSupported(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.IsVolumeSupportedResponse], error)
 	StartSnapshotSet(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error)
 	AddToSnapshotSet(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.IDResponse], error)
 	PrepareForBackup(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	DoSnapshotSet(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	BackupComplete(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PreRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PostRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	AbortBackup(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
 	SaveAsXML(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.DocumentResponse], error)
 	ImportSnapshots(context.Context, *connect.Request[v1.ImportRequest]) (*connect.Response[v1.AsyncHandle], error)
@@ -171,6 +265,16 @@ type ShadowCopyServiceClient interface {
 	DeleteSnapshots(context.Context, *connect.Request[v1.DeleteSnapshotsRequest]) (*connect.Response[v1.DeleteSnapshotsResponse], error)
 	ExposeSnapshot(context.Context, *connect.Request[v1.ExposeSnapshotRequest]) (*connect.Response[v1.ExposeSnapshotResponse], error)
 	UnexposeSnapshot(context.Context, *connect.Request[v1.SnapshotRequest]) (*connect.Response[v1.Empty], error)
+	BreakSnapshotSet(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.Empty], error)
+	BreakSnapshotSetEx(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.AsyncHandle], error)
+	RevertToSnapshot(context.Context, *connect.Request[v1.RevertToSnapshotRequest]) (*connect.Response[v1.Empty], error)
+	QueryRevertStatus(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.AsyncHandle], error)
+	AddSnapshotToRecoverySet(context.Context, *connect.Request[v1.RecoverySnapshotRequest]) (*connect.Response[v1.Empty], error)
+	RecoverSet(context.Context, *connect.Request[v1.RecoverSetRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PreFastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	FastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetSessionId(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error)
+	GetRootAndLogicalPrefixPaths(context.Context, *connect.Request[v1.PathRequest]) (*connect.Response[v1.PathsResponse], error)
 	AsyncQueryStatus(context.Context, *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncStatus], error)
 	AsyncWait(context.Context, *connect.Request[v1.AsyncWaitRequest]) (*connect.Response[v1.AsyncStatus], error)
 	AsyncCancel(context.Context, *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncCancelResponse], error)
@@ -226,10 +330,82 @@ func NewShadowCopyServiceClient(httpClient connect.HTTPClient, baseURL string, o
 			connect.WithSchema(shadowCopyServiceMethods.ByName("SetBackupState")),
 			connect.WithClientOptions(opts...),
 		),
+		setRestoreState: connect.NewClient[v1.SetRestoreStateRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceSetRestoreStateProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("SetRestoreState")),
+			connect.WithClientOptions(opts...),
+		),
+		selectWriters: connect.NewClient[v1.SelectWritersRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceSelectWritersProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("SelectWriters")),
+			connect.WithClientOptions(opts...),
+		),
 		gatherWriterMetadata: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
 			httpClient,
 			baseURL+ShadowCopyServiceGatherWriterMetadataProcedure,
 			connect.WithSchema(shadowCopyServiceMethods.ByName("GatherWriterMetadata")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterMetadataCount: connect.NewClient[v1.SessionRequest, v1.CountResponse](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterMetadataCountProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterMetadataCount")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterMetadata: connect.NewClient[v1.IndexRequest, v1.WriterMetadata](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterMetadataProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterMetadata")),
+			connect.WithClientOptions(opts...),
+		),
+		freeWriterMetadata: connect.NewClient[v1.SessionRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceFreeWriterMetadataProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("FreeWriterMetadata")),
+			connect.WithClientOptions(opts...),
+		),
+		gatherWriterStatus: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServiceGatherWriterStatusProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GatherWriterStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterStatusCount: connect.NewClient[v1.SessionRequest, v1.CountResponse](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterStatusCountProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterStatusCount")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterStatus: connect.NewClient[v1.IndexRequest, v1.WriterStatus](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterStatusProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		freeWriterStatus: connect.NewClient[v1.SessionRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceFreeWriterStatusProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("FreeWriterStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterComponentsCount: connect.NewClient[v1.SessionRequest, v1.CountResponse](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterComponentsCountProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterComponentsCount")),
+			connect.WithClientOptions(opts...),
+		),
+		getWriterComponents: connect.NewClient[v1.IndexRequest, v1.WriterComponents](
+			httpClient,
+			baseURL+ShadowCopyServiceGetWriterComponentsProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterComponents")),
+			connect.WithClientOptions(opts...),
+		),
+		editComponent: connect.NewClient[v1.EditComponentRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceEditComponentProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("EditComponent")),
 			connect.WithClientOptions(opts...),
 		),
 		isVolumeSupported: connect.NewClient[v1.VolumeRequest, v1.IsVolumeSupportedResponse](
@@ -266,6 +442,18 @@ func NewShadowCopyServiceClient(httpClient connect.HTTPClient, baseURL string, o
 			httpClient,
 			baseURL+ShadowCopyServiceBackupCompleteProcedure,
 			connect.WithSchema(shadowCopyServiceMethods.ByName("BackupComplete")),
+			connect.WithClientOptions(opts...),
+		),
+		preRestore: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServicePreRestoreProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("PreRestore")),
+			connect.WithClientOptions(opts...),
+		),
+		postRestore: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServicePostRestoreProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("PostRestore")),
 			connect.WithClientOptions(opts...),
 		),
 		abortBackup: connect.NewClient[v1.SessionRequest, v1.Empty](
@@ -328,6 +516,66 @@ func NewShadowCopyServiceClient(httpClient connect.HTTPClient, baseURL string, o
 			connect.WithSchema(shadowCopyServiceMethods.ByName("UnexposeSnapshot")),
 			connect.WithClientOptions(opts...),
 		),
+		breakSnapshotSet: connect.NewClient[v1.BreakSnapshotSetRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceBreakSnapshotSetProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("BreakSnapshotSet")),
+			connect.WithClientOptions(opts...),
+		),
+		breakSnapshotSetEx: connect.NewClient[v1.BreakSnapshotSetRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServiceBreakSnapshotSetExProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("BreakSnapshotSetEx")),
+			connect.WithClientOptions(opts...),
+		),
+		revertToSnapshot: connect.NewClient[v1.RevertToSnapshotRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceRevertToSnapshotProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("RevertToSnapshot")),
+			connect.WithClientOptions(opts...),
+		),
+		queryRevertStatus: connect.NewClient[v1.VolumeRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServiceQueryRevertStatusProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("QueryRevertStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		addSnapshotToRecoverySet: connect.NewClient[v1.RecoverySnapshotRequest, v1.Empty](
+			httpClient,
+			baseURL+ShadowCopyServiceAddSnapshotToRecoverySetProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("AddSnapshotToRecoverySet")),
+			connect.WithClientOptions(opts...),
+		),
+		recoverSet: connect.NewClient[v1.RecoverSetRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServiceRecoverSetProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("RecoverSet")),
+			connect.WithClientOptions(opts...),
+		),
+		preFastRecovery: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServicePreFastRecoveryProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("PreFastRecovery")),
+			connect.WithClientOptions(opts...),
+		),
+		fastRecovery: connect.NewClient[v1.SessionRequest, v1.AsyncHandle](
+			httpClient,
+			baseURL+ShadowCopyServiceFastRecoveryProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("FastRecovery")),
+			connect.WithClientOptions(opts...),
+		),
+		getSessionId: connect.NewClient[v1.SessionRequest, v1.IDResponse](
+			httpClient,
+			baseURL+ShadowCopyServiceGetSessionIdProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetSessionId")),
+			connect.WithClientOptions(opts...),
+		),
+		getRootAndLogicalPrefixPaths: connect.NewClient[v1.PathRequest, v1.PathsResponse](
+			httpClient,
+			baseURL+ShadowCopyServiceGetRootAndLogicalPrefixPathsProcedure,
+			connect.WithSchema(shadowCopyServiceMethods.ByName("GetRootAndLogicalPrefixPaths")),
+			connect.WithClientOptions(opts...),
+		),
 		asyncQueryStatus: connect.NewClient[v1.AsyncRequest, v1.AsyncStatus](
 			httpClient,
 			baseURL+ShadowCopyServiceAsyncQueryStatusProcedure,
@@ -363,34 +611,58 @@ func NewShadowCopyServiceClient(httpClient connect.HTTPClient, baseURL string, o
 
 // shadowCopyServiceClient implements ShadowCopyServiceClient.
 type shadowCopyServiceClient struct {
-	openSession           *connect.Client[v1.OpenSessionRequest, v1.OpenSessionResponse]
-	closeSession          *connect.Client[v1.SessionRequest, v1.Empty]
-	initializeForBackup   *connect.Client[v1.InitializeRequest, v1.Empty]
-	initializeForRestore  *connect.Client[v1.InitializeRequest, v1.Empty]
-	setContext            *connect.Client[v1.SetContextRequest, v1.Empty]
-	setBackupState        *connect.Client[v1.SetBackupStateRequest, v1.Empty]
-	gatherWriterMetadata  *connect.Client[v1.SessionRequest, v1.AsyncHandle]
-	isVolumeSupported     *connect.Client[v1.VolumeRequest, v1.IsVolumeSupportedResponse]
-	startSnapshotSet      *connect.Client[v1.SessionRequest, v1.IDResponse]
-	addToSnapshotSet      *connect.Client[v1.VolumeRequest, v1.IDResponse]
-	prepareForBackup      *connect.Client[v1.SessionRequest, v1.AsyncHandle]
-	doSnapshotSet         *connect.Client[v1.SessionRequest, v1.AsyncHandle]
-	backupComplete        *connect.Client[v1.SessionRequest, v1.AsyncHandle]
-	abortBackup           *connect.Client[v1.SessionRequest, v1.Empty]
-	saveAsXML             *connect.Client[v1.SessionRequest, v1.DocumentResponse]
-	importSnapshots       *connect.Client[v1.ImportRequest, v1.AsyncHandle]
-	checkImport           *connect.Client[v1.SessionRequest, v1.CheckImportResponse]
-	cleanupImport         *connect.Client[v1.CleanupImportRequest, v1.CleanupImportResponse]
-	query                 *connect.Client[v1.QueryRequest, v1.QueryResponse]
-	getSnapshotProperties *connect.Client[v1.SnapshotRequest, v1.SnapshotProp]
-	deleteSnapshots       *connect.Client[v1.DeleteSnapshotsRequest, v1.DeleteSnapshotsResponse]
-	exposeSnapshot        *connect.Client[v1.ExposeSnapshotRequest, v1.ExposeSnapshotResponse]
-	unexposeSnapshot      *connect.Client[v1.SnapshotRequest, v1.Empty]
-	asyncQueryStatus      *connect.Client[v1.AsyncRequest, v1.AsyncStatus]
-	asyncWait             *connect.Client[v1.AsyncWaitRequest, v1.AsyncStatus]
-	asyncCancel           *connect.Client[v1.AsyncRequest, v1.AsyncCancelResponse]
-	asyncRelease          *connect.Client[v1.AsyncRequest, v1.Empty]
-	asyncProgress         *connect.Client[v1.AsyncRequest, v1.Progress]
+	openSession                  *connect.Client[v1.OpenSessionRequest, v1.OpenSessionResponse]
+	closeSession                 *connect.Client[v1.SessionRequest, v1.Empty]
+	initializeForBackup          *connect.Client[v1.InitializeRequest, v1.Empty]
+	initializeForRestore         *connect.Client[v1.InitializeRequest, v1.Empty]
+	setContext                   *connect.Client[v1.SetContextRequest, v1.Empty]
+	setBackupState               *connect.Client[v1.SetBackupStateRequest, v1.Empty]
+	setRestoreState              *connect.Client[v1.SetRestoreStateRequest, v1.Empty]
+	selectWriters                *connect.Client[v1.SelectWritersRequest, v1.Empty]
+	gatherWriterMetadata         *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	getWriterMetadataCount       *connect.Client[v1.SessionRequest, v1.CountResponse]
+	getWriterMetadata            *connect.Client[v1.IndexRequest, v1.WriterMetadata]
+	freeWriterMetadata           *connect.Client[v1.SessionRequest, v1.Empty]
+	gatherWriterStatus           *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	getWriterStatusCount         *connect.Client[v1.SessionRequest, v1.CountResponse]
+	getWriterStatus              *connect.Client[v1.IndexRequest, v1.WriterStatus]
+	freeWriterStatus             *connect.Client[v1.SessionRequest, v1.Empty]
+	getWriterComponentsCount     *connect.Client[v1.SessionRequest, v1.CountResponse]
+	getWriterComponents          *connect.Client[v1.IndexRequest, v1.WriterComponents]
+	editComponent                *connect.Client[v1.EditComponentRequest, v1.Empty]
+	isVolumeSupported            *connect.Client[v1.VolumeRequest, v1.IsVolumeSupportedResponse]
+	startSnapshotSet             *connect.Client[v1.SessionRequest, v1.IDResponse]
+	addToSnapshotSet             *connect.Client[v1.VolumeRequest, v1.IDResponse]
+	prepareForBackup             *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	doSnapshotSet                *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	backupComplete               *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	preRestore                   *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	postRestore                  *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	abortBackup                  *connect.Client[v1.SessionRequest, v1.Empty]
+	saveAsXML                    *connect.Client[v1.SessionRequest, v1.DocumentResponse]
+	importSnapshots              *connect.Client[v1.ImportRequest, v1.AsyncHandle]
+	checkImport                  *connect.Client[v1.SessionRequest, v1.CheckImportResponse]
+	cleanupImport                *connect.Client[v1.CleanupImportRequest, v1.CleanupImportResponse]
+	query                        *connect.Client[v1.QueryRequest, v1.QueryResponse]
+	getSnapshotProperties        *connect.Client[v1.SnapshotRequest, v1.SnapshotProp]
+	deleteSnapshots              *connect.Client[v1.DeleteSnapshotsRequest, v1.DeleteSnapshotsResponse]
+	exposeSnapshot               *connect.Client[v1.ExposeSnapshotRequest, v1.ExposeSnapshotResponse]
+	unexposeSnapshot             *connect.Client[v1.SnapshotRequest, v1.Empty]
+	breakSnapshotSet             *connect.Client[v1.BreakSnapshotSetRequest, v1.Empty]
+	breakSnapshotSetEx           *connect.Client[v1.BreakSnapshotSetRequest, v1.AsyncHandle]
+	revertToSnapshot             *connect.Client[v1.RevertToSnapshotRequest, v1.Empty]
+	queryRevertStatus            *connect.Client[v1.VolumeRequest, v1.AsyncHandle]
+	addSnapshotToRecoverySet     *connect.Client[v1.RecoverySnapshotRequest, v1.Empty]
+	recoverSet                   *connect.Client[v1.RecoverSetRequest, v1.AsyncHandle]
+	preFastRecovery              *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	fastRecovery                 *connect.Client[v1.SessionRequest, v1.AsyncHandle]
+	getSessionId                 *connect.Client[v1.SessionRequest, v1.IDResponse]
+	getRootAndLogicalPrefixPaths *connect.Client[v1.PathRequest, v1.PathsResponse]
+	asyncQueryStatus             *connect.Client[v1.AsyncRequest, v1.AsyncStatus]
+	asyncWait                    *connect.Client[v1.AsyncWaitRequest, v1.AsyncStatus]
+	asyncCancel                  *connect.Client[v1.AsyncRequest, v1.AsyncCancelResponse]
+	asyncRelease                 *connect.Client[v1.AsyncRequest, v1.Empty]
+	asyncProgress                *connect.Client[v1.AsyncRequest, v1.Progress]
 }
 
 // OpenSession calls umbra.vss.v1.ShadowCopyService.OpenSession.
@@ -423,9 +695,69 @@ func (c *shadowCopyServiceClient) SetBackupState(ctx context.Context, req *conne
 	return c.setBackupState.CallUnary(ctx, req)
 }
 
+// SetRestoreState calls umbra.vss.v1.ShadowCopyService.SetRestoreState.
+func (c *shadowCopyServiceClient) SetRestoreState(ctx context.Context, req *connect.Request[v1.SetRestoreStateRequest]) (*connect.Response[v1.Empty], error) {
+	return c.setRestoreState.CallUnary(ctx, req)
+}
+
+// SelectWriters calls umbra.vss.v1.ShadowCopyService.SelectWriters.
+func (c *shadowCopyServiceClient) SelectWriters(ctx context.Context, req *connect.Request[v1.SelectWritersRequest]) (*connect.Response[v1.Empty], error) {
+	return c.selectWriters.CallUnary(ctx, req)
+}
+
 // GatherWriterMetadata calls umbra.vss.v1.ShadowCopyService.GatherWriterMetadata.
 func (c *shadowCopyServiceClient) GatherWriterMetadata(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
 	return c.gatherWriterMetadata.CallUnary(ctx, req)
+}
+
+// GetWriterMetadataCount calls umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount.
+func (c *shadowCopyServiceClient) GetWriterMetadataCount(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return c.getWriterMetadataCount.CallUnary(ctx, req)
+}
+
+// GetWriterMetadata calls umbra.vss.v1.ShadowCopyService.GetWriterMetadata.
+func (c *shadowCopyServiceClient) GetWriterMetadata(ctx context.Context, req *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterMetadata], error) {
+	return c.getWriterMetadata.CallUnary(ctx, req)
+}
+
+// FreeWriterMetadata calls umbra.vss.v1.ShadowCopyService.FreeWriterMetadata.
+func (c *shadowCopyServiceClient) FreeWriterMetadata(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error) {
+	return c.freeWriterMetadata.CallUnary(ctx, req)
+}
+
+// GatherWriterStatus calls umbra.vss.v1.ShadowCopyService.GatherWriterStatus.
+func (c *shadowCopyServiceClient) GatherWriterStatus(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.gatherWriterStatus.CallUnary(ctx, req)
+}
+
+// GetWriterStatusCount calls umbra.vss.v1.ShadowCopyService.GetWriterStatusCount.
+func (c *shadowCopyServiceClient) GetWriterStatusCount(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return c.getWriterStatusCount.CallUnary(ctx, req)
+}
+
+// GetWriterStatus calls umbra.vss.v1.ShadowCopyService.GetWriterStatus.
+func (c *shadowCopyServiceClient) GetWriterStatus(ctx context.Context, req *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterStatus], error) {
+	return c.getWriterStatus.CallUnary(ctx, req)
+}
+
+// FreeWriterStatus calls umbra.vss.v1.ShadowCopyService.FreeWriterStatus.
+func (c *shadowCopyServiceClient) FreeWriterStatus(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error) {
+	return c.freeWriterStatus.CallUnary(ctx, req)
+}
+
+// GetWriterComponentsCount calls umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount.
+func (c *shadowCopyServiceClient) GetWriterComponentsCount(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return c.getWriterComponentsCount.CallUnary(ctx, req)
+}
+
+// GetWriterComponents calls umbra.vss.v1.ShadowCopyService.GetWriterComponents.
+func (c *shadowCopyServiceClient) GetWriterComponents(ctx context.Context, req *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterComponents], error) {
+	return c.getWriterComponents.CallUnary(ctx, req)
+}
+
+// EditComponent calls umbra.vss.v1.ShadowCopyService.EditComponent.
+func (c *shadowCopyServiceClient) EditComponent(ctx context.Context, req *connect.Request[v1.EditComponentRequest]) (*connect.Response[v1.Empty], error) {
+	return c.editComponent.CallUnary(ctx, req)
 }
 
 // IsVolumeSupported calls umbra.vss.v1.ShadowCopyService.IsVolumeSupported.
@@ -456,6 +788,16 @@ func (c *shadowCopyServiceClient) DoSnapshotSet(ctx context.Context, req *connec
 // BackupComplete calls umbra.vss.v1.ShadowCopyService.BackupComplete.
 func (c *shadowCopyServiceClient) BackupComplete(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
 	return c.backupComplete.CallUnary(ctx, req)
+}
+
+// PreRestore calls umbra.vss.v1.ShadowCopyService.PreRestore.
+func (c *shadowCopyServiceClient) PreRestore(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.preRestore.CallUnary(ctx, req)
+}
+
+// PostRestore calls umbra.vss.v1.ShadowCopyService.PostRestore.
+func (c *shadowCopyServiceClient) PostRestore(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.postRestore.CallUnary(ctx, req)
 }
 
 // AbortBackup calls umbra.vss.v1.ShadowCopyService.AbortBackup.
@@ -508,6 +850,56 @@ func (c *shadowCopyServiceClient) UnexposeSnapshot(ctx context.Context, req *con
 	return c.unexposeSnapshot.CallUnary(ctx, req)
 }
 
+// BreakSnapshotSet calls umbra.vss.v1.ShadowCopyService.BreakSnapshotSet.
+func (c *shadowCopyServiceClient) BreakSnapshotSet(ctx context.Context, req *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.Empty], error) {
+	return c.breakSnapshotSet.CallUnary(ctx, req)
+}
+
+// BreakSnapshotSetEx calls umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx.
+func (c *shadowCopyServiceClient) BreakSnapshotSetEx(ctx context.Context, req *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.breakSnapshotSetEx.CallUnary(ctx, req)
+}
+
+// RevertToSnapshot calls umbra.vss.v1.ShadowCopyService.RevertToSnapshot.
+func (c *shadowCopyServiceClient) RevertToSnapshot(ctx context.Context, req *connect.Request[v1.RevertToSnapshotRequest]) (*connect.Response[v1.Empty], error) {
+	return c.revertToSnapshot.CallUnary(ctx, req)
+}
+
+// QueryRevertStatus calls umbra.vss.v1.ShadowCopyService.QueryRevertStatus.
+func (c *shadowCopyServiceClient) QueryRevertStatus(ctx context.Context, req *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.queryRevertStatus.CallUnary(ctx, req)
+}
+
+// AddSnapshotToRecoverySet calls umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet.
+func (c *shadowCopyServiceClient) AddSnapshotToRecoverySet(ctx context.Context, req *connect.Request[v1.RecoverySnapshotRequest]) (*connect.Response[v1.Empty], error) {
+	return c.addSnapshotToRecoverySet.CallUnary(ctx, req)
+}
+
+// RecoverSet calls umbra.vss.v1.ShadowCopyService.RecoverSet.
+func (c *shadowCopyServiceClient) RecoverSet(ctx context.Context, req *connect.Request[v1.RecoverSetRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.recoverSet.CallUnary(ctx, req)
+}
+
+// PreFastRecovery calls umbra.vss.v1.ShadowCopyService.PreFastRecovery.
+func (c *shadowCopyServiceClient) PreFastRecovery(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.preFastRecovery.CallUnary(ctx, req)
+}
+
+// FastRecovery calls umbra.vss.v1.ShadowCopyService.FastRecovery.
+func (c *shadowCopyServiceClient) FastRecovery(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return c.fastRecovery.CallUnary(ctx, req)
+}
+
+// GetSessionId calls umbra.vss.v1.ShadowCopyService.GetSessionId.
+func (c *shadowCopyServiceClient) GetSessionId(ctx context.Context, req *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error) {
+	return c.getSessionId.CallUnary(ctx, req)
+}
+
+// GetRootAndLogicalPrefixPaths calls umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths.
+func (c *shadowCopyServiceClient) GetRootAndLogicalPrefixPaths(ctx context.Context, req *connect.Request[v1.PathRequest]) (*connect.Response[v1.PathsResponse], error) {
+	return c.getRootAndLogicalPrefixPaths.CallUnary(ctx, req)
+}
+
 // AsyncQueryStatus calls umbra.vss.v1.ShadowCopyService.AsyncQueryStatus.
 func (c *shadowCopyServiceClient) AsyncQueryStatus(ctx context.Context, req *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncStatus], error) {
 	return c.asyncQueryStatus.CallUnary(ctx, req)
@@ -543,13 +935,29 @@ type ShadowCopyServiceHandler interface {
 	InitializeForRestore(context.Context, *connect.Request[v1.InitializeRequest]) (*connect.Response[v1.Empty], error)
 	SetContext(context.Context, *connect.Request[v1.SetContextRequest]) (*connect.Response[v1.Empty], error)
 	SetBackupState(context.Context, *connect.Request[v1.SetBackupStateRequest]) (*connect.Response[v1.Empty], error)
+	SetRestoreState(context.Context, *connect.Request[v1.SetRestoreStateRequest]) (*connect.Response[v1.Empty], error)
+	// SelectWriters is Enable- and DisableWriterClasses and DisableWriterInstances.
+	SelectWriters(context.Context, *connect.Request[v1.SelectWritersRequest]) (*connect.Response[v1.Empty], error)
 	GatherWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetWriterMetadataCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterMetadata(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterMetadata], error)
+	FreeWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
+	GatherWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetWriterStatusCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterStatus(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterStatus], error)
+	FreeWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
+	GetWriterComponentsCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error)
+	GetWriterComponents(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterComponents], error)
+	// EditComponent is every method that changes a component in the document.
+	EditComponent(context.Context, *connect.Request[v1.EditComponentRequest]) (*connect.Response[v1.Empty], error)
 	IsVolumeSupported(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.IsVolumeSupportedResponse], error)
 	StartSnapshotSet(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error)
 	AddToSnapshotSet(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.IDResponse], error)
 	PrepareForBackup(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	DoSnapshotSet(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	BackupComplete(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PreRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PostRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
 	AbortBackup(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error)
 	SaveAsXML(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.DocumentResponse], error)
 	ImportSnapshots(context.Context, *connect.Request[v1.ImportRequest]) (*connect.Response[v1.AsyncHandle], error)
@@ -562,6 +970,16 @@ type ShadowCopyServiceHandler interface {
 	DeleteSnapshots(context.Context, *connect.Request[v1.DeleteSnapshotsRequest]) (*connect.Response[v1.DeleteSnapshotsResponse], error)
 	ExposeSnapshot(context.Context, *connect.Request[v1.ExposeSnapshotRequest]) (*connect.Response[v1.ExposeSnapshotResponse], error)
 	UnexposeSnapshot(context.Context, *connect.Request[v1.SnapshotRequest]) (*connect.Response[v1.Empty], error)
+	BreakSnapshotSet(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.Empty], error)
+	BreakSnapshotSetEx(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.AsyncHandle], error)
+	RevertToSnapshot(context.Context, *connect.Request[v1.RevertToSnapshotRequest]) (*connect.Response[v1.Empty], error)
+	QueryRevertStatus(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.AsyncHandle], error)
+	AddSnapshotToRecoverySet(context.Context, *connect.Request[v1.RecoverySnapshotRequest]) (*connect.Response[v1.Empty], error)
+	RecoverSet(context.Context, *connect.Request[v1.RecoverSetRequest]) (*connect.Response[v1.AsyncHandle], error)
+	PreFastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	FastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error)
+	GetSessionId(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error)
+	GetRootAndLogicalPrefixPaths(context.Context, *connect.Request[v1.PathRequest]) (*connect.Response[v1.PathsResponse], error)
 	AsyncQueryStatus(context.Context, *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncStatus], error)
 	AsyncWait(context.Context, *connect.Request[v1.AsyncWaitRequest]) (*connect.Response[v1.AsyncStatus], error)
 	AsyncCancel(context.Context, *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncCancelResponse], error)
@@ -613,10 +1031,82 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 		connect.WithSchema(shadowCopyServiceMethods.ByName("SetBackupState")),
 		connect.WithHandlerOptions(opts...),
 	)
+	shadowCopyServiceSetRestoreStateHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceSetRestoreStateProcedure,
+		svc.SetRestoreState,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("SetRestoreState")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceSelectWritersHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceSelectWritersProcedure,
+		svc.SelectWriters,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("SelectWriters")),
+		connect.WithHandlerOptions(opts...),
+	)
 	shadowCopyServiceGatherWriterMetadataHandler := connect.NewUnaryHandler(
 		ShadowCopyServiceGatherWriterMetadataProcedure,
 		svc.GatherWriterMetadata,
 		connect.WithSchema(shadowCopyServiceMethods.ByName("GatherWriterMetadata")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterMetadataCountHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterMetadataCountProcedure,
+		svc.GetWriterMetadataCount,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterMetadataCount")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterMetadataHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterMetadataProcedure,
+		svc.GetWriterMetadata,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterMetadata")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceFreeWriterMetadataHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceFreeWriterMetadataProcedure,
+		svc.FreeWriterMetadata,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("FreeWriterMetadata")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGatherWriterStatusHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGatherWriterStatusProcedure,
+		svc.GatherWriterStatus,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GatherWriterStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterStatusCountHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterStatusCountProcedure,
+		svc.GetWriterStatusCount,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterStatusCount")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterStatusHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterStatusProcedure,
+		svc.GetWriterStatus,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceFreeWriterStatusHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceFreeWriterStatusProcedure,
+		svc.FreeWriterStatus,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("FreeWriterStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterComponentsCountHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterComponentsCountProcedure,
+		svc.GetWriterComponentsCount,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterComponentsCount")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetWriterComponentsHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetWriterComponentsProcedure,
+		svc.GetWriterComponents,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetWriterComponents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceEditComponentHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceEditComponentProcedure,
+		svc.EditComponent,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("EditComponent")),
 		connect.WithHandlerOptions(opts...),
 	)
 	shadowCopyServiceIsVolumeSupportedHandler := connect.NewUnaryHandler(
@@ -653,6 +1143,18 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 		ShadowCopyServiceBackupCompleteProcedure,
 		svc.BackupComplete,
 		connect.WithSchema(shadowCopyServiceMethods.ByName("BackupComplete")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServicePreRestoreHandler := connect.NewUnaryHandler(
+		ShadowCopyServicePreRestoreProcedure,
+		svc.PreRestore,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("PreRestore")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServicePostRestoreHandler := connect.NewUnaryHandler(
+		ShadowCopyServicePostRestoreProcedure,
+		svc.PostRestore,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("PostRestore")),
 		connect.WithHandlerOptions(opts...),
 	)
 	shadowCopyServiceAbortBackupHandler := connect.NewUnaryHandler(
@@ -715,6 +1217,66 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 		connect.WithSchema(shadowCopyServiceMethods.ByName("UnexposeSnapshot")),
 		connect.WithHandlerOptions(opts...),
 	)
+	shadowCopyServiceBreakSnapshotSetHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceBreakSnapshotSetProcedure,
+		svc.BreakSnapshotSet,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("BreakSnapshotSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceBreakSnapshotSetExHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceBreakSnapshotSetExProcedure,
+		svc.BreakSnapshotSetEx,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("BreakSnapshotSetEx")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceRevertToSnapshotHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceRevertToSnapshotProcedure,
+		svc.RevertToSnapshot,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("RevertToSnapshot")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceQueryRevertStatusHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceQueryRevertStatusProcedure,
+		svc.QueryRevertStatus,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("QueryRevertStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceAddSnapshotToRecoverySetHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceAddSnapshotToRecoverySetProcedure,
+		svc.AddSnapshotToRecoverySet,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("AddSnapshotToRecoverySet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceRecoverSetHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceRecoverSetProcedure,
+		svc.RecoverSet,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("RecoverSet")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServicePreFastRecoveryHandler := connect.NewUnaryHandler(
+		ShadowCopyServicePreFastRecoveryProcedure,
+		svc.PreFastRecovery,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("PreFastRecovery")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceFastRecoveryHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceFastRecoveryProcedure,
+		svc.FastRecovery,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("FastRecovery")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetSessionIdHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetSessionIdProcedure,
+		svc.GetSessionId,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetSessionId")),
+		connect.WithHandlerOptions(opts...),
+	)
+	shadowCopyServiceGetRootAndLogicalPrefixPathsHandler := connect.NewUnaryHandler(
+		ShadowCopyServiceGetRootAndLogicalPrefixPathsProcedure,
+		svc.GetRootAndLogicalPrefixPaths,
+		connect.WithSchema(shadowCopyServiceMethods.ByName("GetRootAndLogicalPrefixPaths")),
+		connect.WithHandlerOptions(opts...),
+	)
 	shadowCopyServiceAsyncQueryStatusHandler := connect.NewUnaryHandler(
 		ShadowCopyServiceAsyncQueryStatusProcedure,
 		svc.AsyncQueryStatus,
@@ -759,8 +1321,32 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 			shadowCopyServiceSetContextHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceSetBackupStateProcedure:
 			shadowCopyServiceSetBackupStateHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceSetRestoreStateProcedure:
+			shadowCopyServiceSetRestoreStateHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceSelectWritersProcedure:
+			shadowCopyServiceSelectWritersHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceGatherWriterMetadataProcedure:
 			shadowCopyServiceGatherWriterMetadataHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterMetadataCountProcedure:
+			shadowCopyServiceGetWriterMetadataCountHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterMetadataProcedure:
+			shadowCopyServiceGetWriterMetadataHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceFreeWriterMetadataProcedure:
+			shadowCopyServiceFreeWriterMetadataHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGatherWriterStatusProcedure:
+			shadowCopyServiceGatherWriterStatusHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterStatusCountProcedure:
+			shadowCopyServiceGetWriterStatusCountHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterStatusProcedure:
+			shadowCopyServiceGetWriterStatusHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceFreeWriterStatusProcedure:
+			shadowCopyServiceFreeWriterStatusHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterComponentsCountProcedure:
+			shadowCopyServiceGetWriterComponentsCountHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetWriterComponentsProcedure:
+			shadowCopyServiceGetWriterComponentsHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceEditComponentProcedure:
+			shadowCopyServiceEditComponentHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceIsVolumeSupportedProcedure:
 			shadowCopyServiceIsVolumeSupportedHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceStartSnapshotSetProcedure:
@@ -773,6 +1359,10 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 			shadowCopyServiceDoSnapshotSetHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceBackupCompleteProcedure:
 			shadowCopyServiceBackupCompleteHandler.ServeHTTP(w, r)
+		case ShadowCopyServicePreRestoreProcedure:
+			shadowCopyServicePreRestoreHandler.ServeHTTP(w, r)
+		case ShadowCopyServicePostRestoreProcedure:
+			shadowCopyServicePostRestoreHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceAbortBackupProcedure:
 			shadowCopyServiceAbortBackupHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceSaveAsXMLProcedure:
@@ -793,6 +1383,26 @@ func NewShadowCopyServiceHandler(svc ShadowCopyServiceHandler, opts ...connect.H
 			shadowCopyServiceExposeSnapshotHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceUnexposeSnapshotProcedure:
 			shadowCopyServiceUnexposeSnapshotHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceBreakSnapshotSetProcedure:
+			shadowCopyServiceBreakSnapshotSetHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceBreakSnapshotSetExProcedure:
+			shadowCopyServiceBreakSnapshotSetExHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceRevertToSnapshotProcedure:
+			shadowCopyServiceRevertToSnapshotHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceQueryRevertStatusProcedure:
+			shadowCopyServiceQueryRevertStatusHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceAddSnapshotToRecoverySetProcedure:
+			shadowCopyServiceAddSnapshotToRecoverySetHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceRecoverSetProcedure:
+			shadowCopyServiceRecoverSetHandler.ServeHTTP(w, r)
+		case ShadowCopyServicePreFastRecoveryProcedure:
+			shadowCopyServicePreFastRecoveryHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceFastRecoveryProcedure:
+			shadowCopyServiceFastRecoveryHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetSessionIdProcedure:
+			shadowCopyServiceGetSessionIdHandler.ServeHTTP(w, r)
+		case ShadowCopyServiceGetRootAndLogicalPrefixPathsProcedure:
+			shadowCopyServiceGetRootAndLogicalPrefixPathsHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceAsyncQueryStatusProcedure:
 			shadowCopyServiceAsyncQueryStatusHandler.ServeHTTP(w, r)
 		case ShadowCopyServiceAsyncWaitProcedure:
@@ -836,8 +1446,56 @@ func (UnimplementedShadowCopyServiceHandler) SetBackupState(context.Context, *co
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.SetBackupState is not implemented"))
 }
 
+func (UnimplementedShadowCopyServiceHandler) SetRestoreState(context.Context, *connect.Request[v1.SetRestoreStateRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.SetRestoreState is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) SelectWriters(context.Context, *connect.Request[v1.SelectWritersRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.SelectWriters is not implemented"))
+}
+
 func (UnimplementedShadowCopyServiceHandler) GatherWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GatherWriterMetadata is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterMetadataCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterMetadata(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterMetadata], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterMetadata is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) FreeWriterMetadata(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.FreeWriterMetadata is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GatherWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GatherWriterStatus is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterStatusCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterStatusCount is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterStatus(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterStatus], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterStatus is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) FreeWriterStatus(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.FreeWriterStatus is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterComponentsCount(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.CountResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetWriterComponents(context.Context, *connect.Request[v1.IndexRequest]) (*connect.Response[v1.WriterComponents], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetWriterComponents is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) EditComponent(context.Context, *connect.Request[v1.EditComponentRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.EditComponent is not implemented"))
 }
 
 func (UnimplementedShadowCopyServiceHandler) IsVolumeSupported(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.IsVolumeSupportedResponse], error) {
@@ -862,6 +1520,14 @@ func (UnimplementedShadowCopyServiceHandler) DoSnapshotSet(context.Context, *con
 
 func (UnimplementedShadowCopyServiceHandler) BackupComplete(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.BackupComplete is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) PreRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.PreRestore is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) PostRestore(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.PostRestore is not implemented"))
 }
 
 func (UnimplementedShadowCopyServiceHandler) AbortBackup(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.Empty], error) {
@@ -904,6 +1570,46 @@ func (UnimplementedShadowCopyServiceHandler) UnexposeSnapshot(context.Context, *
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.UnexposeSnapshot is not implemented"))
 }
 
+func (UnimplementedShadowCopyServiceHandler) BreakSnapshotSet(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.BreakSnapshotSet is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) BreakSnapshotSetEx(context.Context, *connect.Request[v1.BreakSnapshotSetRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) RevertToSnapshot(context.Context, *connect.Request[v1.RevertToSnapshotRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.RevertToSnapshot is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) QueryRevertStatus(context.Context, *connect.Request[v1.VolumeRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.QueryRevertStatus is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) AddSnapshotToRecoverySet(context.Context, *connect.Request[v1.RecoverySnapshotRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) RecoverSet(context.Context, *connect.Request[v1.RecoverSetRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.RecoverSet is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) PreFastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.PreFastRecovery is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) FastRecovery(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.AsyncHandle], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.FastRecovery is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetSessionId(context.Context, *connect.Request[v1.SessionRequest]) (*connect.Response[v1.IDResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetSessionId is not implemented"))
+}
+
+func (UnimplementedShadowCopyServiceHandler) GetRootAndLogicalPrefixPaths(context.Context, *connect.Request[v1.PathRequest]) (*connect.Response[v1.PathsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths is not implemented"))
+}
+
 func (UnimplementedShadowCopyServiceHandler) AsyncQueryStatus(context.Context, *connect.Request[v1.AsyncRequest]) (*connect.Response[v1.AsyncStatus], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.ShadowCopyService.AsyncQueryStatus is not implemented"))
 }
@@ -937,6 +1643,9 @@ type HostServiceClient interface {
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
 	// GetDocument gives the document of a set created here once more.
 	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
+	// IsVolumeSnapshotted and ShouldBlockRevert need no object.
+	IsVolumeSnapshotted(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error)
+	ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -1005,6 +1714,18 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("GetDocument")),
 			connect.WithClientOptions(opts...),
 		),
+		isVolumeSnapshotted: connect.NewClient[v1.HostVolumeRequest, v1.IsVolumeSnapshottedResponse](
+			httpClient,
+			baseURL+HostServiceIsVolumeSnapshottedProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("IsVolumeSnapshotted")),
+			connect.WithClientOptions(opts...),
+		),
+		shouldBlockRevert: connect.NewClient[v1.HostVolumeRequest, v1.ShouldBlockRevertResponse](
+			httpClient,
+			baseURL+HostServiceShouldBlockRevertProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ShouldBlockRevert")),
+			connect.WithClientOptions(opts...),
+		),
 		listEvents: connect.NewClient[v1.ListEventsRequest, v1.ListEventsResponse](
 			httpClient,
 			baseURL+HostServiceListEventsProcedure,
@@ -1016,16 +1737,18 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // hostServiceClient implements HostServiceClient.
 type hostServiceClient struct {
-	status      *connect.Client[v1.Empty, v1.StatusResponse]
-	join        *connect.Client[v1.JoinRequest, v1.JoinResponse]
-	listArrays  *connect.Client[v1.Empty, v1.ListArraysResponse]
-	rescan      *connect.Client[v1.RescanRequest, v1.ListLUNsResponse]
-	detachLUN   *connect.Client[v1.DetachLUNRequest, v1.Empty]
-	listLUNs    *connect.Client[v1.ListLUNsRequest, v1.ListLUNsResponse]
-	listSets    *connect.Client[v1.Empty, v1.ListSetsResponse]
-	showSet     *connect.Client[v1.SetRequest, v1.Set]
-	getDocument *connect.Client[v1.SetRequest, v1.DocumentResponse]
-	listEvents  *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	status              *connect.Client[v1.Empty, v1.StatusResponse]
+	join                *connect.Client[v1.JoinRequest, v1.JoinResponse]
+	listArrays          *connect.Client[v1.Empty, v1.ListArraysResponse]
+	rescan              *connect.Client[v1.RescanRequest, v1.ListLUNsResponse]
+	detachLUN           *connect.Client[v1.DetachLUNRequest, v1.Empty]
+	listLUNs            *connect.Client[v1.ListLUNsRequest, v1.ListLUNsResponse]
+	listSets            *connect.Client[v1.Empty, v1.ListSetsResponse]
+	showSet             *connect.Client[v1.SetRequest, v1.Set]
+	getDocument         *connect.Client[v1.SetRequest, v1.DocumentResponse]
+	isVolumeSnapshotted *connect.Client[v1.HostVolumeRequest, v1.IsVolumeSnapshottedResponse]
+	shouldBlockRevert   *connect.Client[v1.HostVolumeRequest, v1.ShouldBlockRevertResponse]
+	listEvents          *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 }
 
 // Status calls umbra.vss.v1.HostService.Status.
@@ -1073,6 +1796,16 @@ func (c *hostServiceClient) GetDocument(ctx context.Context, req *connect.Reques
 	return c.getDocument.CallUnary(ctx, req)
 }
 
+// IsVolumeSnapshotted calls umbra.vss.v1.HostService.IsVolumeSnapshotted.
+func (c *hostServiceClient) IsVolumeSnapshotted(ctx context.Context, req *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error) {
+	return c.isVolumeSnapshotted.CallUnary(ctx, req)
+}
+
+// ShouldBlockRevert calls umbra.vss.v1.HostService.ShouldBlockRevert.
+func (c *hostServiceClient) ShouldBlockRevert(ctx context.Context, req *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error) {
+	return c.shouldBlockRevert.CallUnary(ctx, req)
+}
+
 // ListEvents calls umbra.vss.v1.HostService.ListEvents.
 func (c *hostServiceClient) ListEvents(ctx context.Context, req *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
 	return c.listEvents.CallUnary(ctx, req)
@@ -1091,6 +1824,9 @@ type HostServiceHandler interface {
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
 	// GetDocument gives the document of a set created here once more.
 	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
+	// IsVolumeSnapshotted and ShouldBlockRevert need no object.
+	IsVolumeSnapshotted(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error)
+	ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -1155,6 +1891,18 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("GetDocument")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceIsVolumeSnapshottedHandler := connect.NewUnaryHandler(
+		HostServiceIsVolumeSnapshottedProcedure,
+		svc.IsVolumeSnapshotted,
+		connect.WithSchema(hostServiceMethods.ByName("IsVolumeSnapshotted")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceShouldBlockRevertHandler := connect.NewUnaryHandler(
+		HostServiceShouldBlockRevertProcedure,
+		svc.ShouldBlockRevert,
+		connect.WithSchema(hostServiceMethods.ByName("ShouldBlockRevert")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceListEventsHandler := connect.NewUnaryHandler(
 		HostServiceListEventsProcedure,
 		svc.ListEvents,
@@ -1181,6 +1929,10 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceShowSetHandler.ServeHTTP(w, r)
 		case HostServiceGetDocumentProcedure:
 			hostServiceGetDocumentHandler.ServeHTTP(w, r)
+		case HostServiceIsVolumeSnapshottedProcedure:
+			hostServiceIsVolumeSnapshottedHandler.ServeHTTP(w, r)
+		case HostServiceShouldBlockRevertProcedure:
+			hostServiceShouldBlockRevertHandler.ServeHTTP(w, r)
 		case HostServiceListEventsProcedure:
 			hostServiceListEventsHandler.ServeHTTP(w, r)
 		default:
@@ -1226,6 +1978,14 @@ func (UnimplementedHostServiceHandler) ShowSet(context.Context, *connect.Request
 
 func (UnimplementedHostServiceHandler) GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.GetDocument is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) IsVolumeSnapshotted(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.IsVolumeSnapshotted is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ShouldBlockRevert is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
