@@ -98,6 +98,17 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	rec := &recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log}
 	rec.Run(ctx, thawed)
+	// What a storage system that is still away keeps from being put right.
+	lctx, giveUp := context.WithCancel(ctx)
+	continued := make(chan struct{})
+	go func() { defer close(continued); rec.Continue(lctx) }()
+	defer func() {
+		giveUp()
+		select {
+		case <-continued:
+		case <-time.After(10 * time.Second): // the kernel keeps it; nothing is half recorded
+		}
+	}()
 
 	svc.Start(ctx)
 	server := rpc.NewUnixServer(svc.Handler())

@@ -52,10 +52,11 @@ type Keeper struct {
 	turn chan struct{}
 }
 
-// take waits for this Keeper's turn, or until ctx ends. Exposures and
+// Turn waits for this Keeper's turn, or until ctx ends. Exposures and
 // deletions come one after the other: whether a LUN is shared, or a copy
-// exposed, must not change while one of them acts on it.
-func (k *Keeper) take(ctx context.Context) (release func(), err error) {
+// exposed, must not change while one of them acts on it. Who attaches a copy
+// again takes a turn as well, after the importer's place if it takes both.
+func (k *Keeper) Turn(ctx context.Context) (release func(), err error) {
 	k.once.Do(func() { k.turn = make(chan struct{}, 1) })
 	select {
 	case k.turn <- struct{}{}:

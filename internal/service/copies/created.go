@@ -21,7 +21,7 @@ var (
 // while the set is imported somewhere.
 func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted, error) {
 	const op = "DeleteSnapshots"
-	release, err := k.take(ctx)
+	release, err := k.Turn(ctx)
 	if err != nil {
 		return Deleted{}, err
 	}

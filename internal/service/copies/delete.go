@@ -78,7 +78,7 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 
 // deleteCopy deletes one copy. Every step may be repeated after a crash.
 func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy) error {
-	release, err := k.take(ctx)
+	release, err := k.Turn(ctx)
 	if err != nil {
 		return err
 	}

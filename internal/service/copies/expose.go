@@ -21,7 +21,7 @@ import (
 // exposed already.
 func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) (string, error) {
 	const op = "ExposeSnapshot"
-	release, err := k.take(ctx)
+	release, err := k.Turn(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -34,6 +34,9 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 		return "", &vss.Error{Code: code, Op: op, Object: object, Reason: reason, Remedy: remedy, Err: err}
 	}
 	switch {
+	case c.BootID != k.BootID: // where it was attached may be another disk by now
+		return bad(vss.VSS_E_OBJECT_NOT_FOUND, id.String(), "the copy's LUN has not come back since the machine booted",
+			"Check the array and the path to it; the copy is attached when the array shows it", nil)
 	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) || c.Prop.Attributes.Has(vss.ATTR_CLIENT_ACCESSIBLE):
 		return bad(vss.VSS_E_UNSUPPORTED_CONTEXT, id.String(), "only copies of the contexts app-rollback and nas-rollback can be exposed",
 			"Read the copy through its device object "+c.Prop.DeviceObject+", which needs no expose", nil)
@@ -102,7 +105,7 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 // the mount.
 func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	const op = "UnexposeSnapshot"
-	release, err := k.take(ctx)
+	release, err := k.Turn(ctx)
 	if err != nil {
 		return err
 	}

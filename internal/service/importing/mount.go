@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sync/errgroup"
@@ -40,6 +41,18 @@ func (im *Importer) MountCopies(ctx context.Context, set vss.ID) error {
 	if err := im.Catalog.View(func(t *catalog.Tx) (err error) { cs, err = t.CopiesOf(set); return err }); err != nil {
 		return err
 	}
+	return im.mount(ctx, set, cs)
+}
+
+// MountCopy does the same for one copy and leaves the set's others alone.
+func (im *Importer) MountCopy(ctx context.Context, c catalog.Copy) error {
+	return im.mount(ctx, c.Prop.SnapshotSetID, []catalog.Copy{c})
+}
+
+func (im *Importer) mount(ctx context.Context, set vss.ID, cs []catalog.Copy) error {
+	// What was attached before the machine booted is not: its device number may
+	// be another disk's now, and even that disk's sequence number the same.
+	cs = slices.DeleteFunc(cs, func(c catalog.Copy) bool { return c.BootID != im.BootID })
 	paths := make([]string, len(cs))
 	errs := make([]error, len(cs))
 	var g errgroup.Group

@@ -8,6 +8,9 @@
 // are taken back; auto-release copies, whose requester is gone, are deleted;
 // and the device objects of persistent copies are mounted again. Each step
 // writes an event.
+//
+// A storage system may come up after the service. What could not be put right
+// without it is tried again while the service serves, see [Recovery.Continue].
 package recovery
 
 import (
@@ -45,6 +48,8 @@ type Recovery struct {
 	BootID    string
 	HoldDir   string
 	Log       *slog.Logger
+
+	missing map[vss.ID]bool // copies whose LUNs did not come back yet
 }
 
 // Thaw is the first step, on its own because it needs no catalogue and no
@@ -250,7 +255,8 @@ func (r *Recovery) copies(ctx context.Context) {
 	for _, c := range stay {
 		if err := r.reattach(ctx, &c, ds, rerr); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
-				Message: "an imported copy is not attached", Failure: catalog.FailureOf(err)})
+				Message: "an imported copy is not attached; the service goes on looking for it", Failure: catalog.FailureOf(err)})
+			r.miss(c.Prop.SnapshotID)
 			continue
 		}
 		sets[c.Prop.SnapshotSetID] = true
@@ -300,7 +306,7 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Dev
 			}
 		}
 		if !ok {
-			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it, then restart the daemon", Err: why}
+			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it; the copy is attached when the array shows it", Err: why}
 		}
 	}
 	c.BootID = r.BootID
