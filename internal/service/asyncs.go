@@ -15,13 +15,6 @@ import (
 // infinite is IVssAsync::Wait's INFINITE.
 const infinite = 0xFFFFFFFF
 
-func (v Server) async(ctx context.Context, id string) (*async.Operation, error) {
-	if err := authorize(ctx, "IVssAsync"); err != nil {
-		return nil, err
-	}
-	return v.S.operation(id)
-}
-
 func statusProto(a *async.Operation) *vssv1.AsyncStatus {
 	out := a.Status()
 	p := &vssv1.AsyncStatus{Result: uint32(out.Code), Error: rpc.ErrorToProto(out.Err)}
@@ -38,7 +31,7 @@ func statusProto(a *async.Operation) *vssv1.AsyncStatus {
 
 // AsyncQueryStatus answers at once.
 func (v Server) AsyncQueryStatus(ctx context.Context, req *connect.Request[vssv1.AsyncRequest]) (*connect.Response[vssv1.AsyncStatus], error) {
-	a, err := v.async(ctx, req.Msg.AsyncId)
+	a, err := v.S.operation(req.Msg.AsyncId)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +40,7 @@ func (v Server) AsyncQueryStatus(ctx context.Context, req *connect.Request[vssv1
 
 // AsyncWait waits for the end, the time-out or the caller.
 func (v Server) AsyncWait(ctx context.Context, req *connect.Request[vssv1.AsyncWaitRequest]) (*connect.Response[vssv1.AsyncStatus], error) {
-	a, err := v.async(ctx, req.Msg.AsyncId)
+	a, err := v.S.operation(req.Msg.AsyncId)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +69,7 @@ func (v Server) AsyncWait(ctx context.Context, req *connect.Request[vssv1.AsyncW
 
 // AsyncCancel cancels what can still be cancelled.
 func (v Server) AsyncCancel(ctx context.Context, req *connect.Request[vssv1.AsyncRequest]) (*connect.Response[vssv1.AsyncCancelResponse], error) {
-	a, err := v.async(ctx, req.Msg.AsyncId)
+	a, err := v.S.operation(req.Msg.AsyncId)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +79,7 @@ func (v Server) AsyncCancel(ctx context.Context, req *connect.Request[vssv1.Asyn
 
 // AsyncRelease frees the handle; the operation goes on.
 func (v Server) AsyncRelease(ctx context.Context, req *connect.Request[vssv1.AsyncRequest]) (*connect.Response[vssv1.Empty], error) {
-	if _, err := v.async(ctx, req.Msg.AsyncId); err != nil {
+	if _, err := v.S.operation(req.Msg.AsyncId); err != nil {
 		return nil, err
 	}
 	v.S.mu.Lock()
@@ -97,7 +90,7 @@ func (v Server) AsyncRelease(ctx context.Context, req *connect.Request[vssv1.Asy
 
 // AsyncProgress streams reports until the operation ends.
 func (v Server) AsyncProgress(ctx context.Context, req *connect.Request[vssv1.AsyncRequest], stream *connect.ServerStream[vssv1.Progress]) error {
-	a, err := v.async(ctx, req.Msg.AsyncId)
+	a, err := v.S.operation(req.Msg.AsyncId)
 	if err != nil {
 		return err
 	}
