@@ -37,6 +37,12 @@ type Catalog struct {
 	// that an event that saw the hold is queued before the hold's end is seen.
 	queue   []Event
 	dropped int
+
+	// OnEvent is told of every event when it is durable, and never during a
+	// hold: a hold waits until it returns, so it must be quick. It is set before
+	// the catalogue is used, and called from several goroutines.
+	OnEvent func(Event)
+
 	flushes sync.WaitGroup // of queued events, in the background
 }
 
@@ -122,16 +128,21 @@ func (c *Catalog) Update(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	defer leave()
-	return c.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+	return c.db.Update(func(tx *bbolt.Tx) error { return fn(c.tx(tx)) })
 }
 
 // View runs fn in a read-only transaction; it never waits.
 func (c *Catalog) View(fn func(*Tx) error) error {
-	return c.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx}) })
+	return c.db.View(func(tx *bbolt.Tx) error { return fn(c.tx(tx)) })
 }
 
 // Tx is one transaction. It is valid only inside the function it was given to.
-type Tx struct{ tx *bbolt.Tx }
+type Tx struct {
+	tx      *bbolt.Tx
+	onEvent func(Event)
+}
+
+func (c *Catalog) tx(tx *bbolt.Tx) *Tx { return &Tx{tx, c.OnEvent} }
 
 func put(tx *bbolt.Tx, bucket []byte, key string, v any) error {
 	b, err := json.Marshal(v)

@@ -1,22 +1,30 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
-
-	"github.com/umbra-vss/umbra/vss"
 )
 
-// Limits of the event log: how many entries it keeps, and how many may wait
-// in memory while writes are held.
+// Limits of the event log: how many entries it keeps, in what batches it drops
+// older ones, how long an entry's texts may be (a panic's stack is long), and
+// how many entries may wait in memory while writes are held. So the log is at
+// most a few times 10 MB, whatever happens; its room in the file is used again.
 const (
 	maxEvents       = 10000
+	trimEvery       = 256
+	maxEventText    = 8 << 10
 	maxQueuedEvents = 256
 )
+
+// MaxEvents is how many events are kept at least, and how many FindEvents gives
+// at most.
+const MaxEvents = maxEvents
 
 // AddEvent appends an event within the transaction and returns its ID.
 func (t *Tx) AddEvent(e Event) (string, error) {
@@ -29,6 +37,7 @@ func (t *Tx) AddEvent(e Event) (string, error) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
+	e.complete()
 	v, err := json.Marshal(e)
 	if err != nil {
 		return "", err
@@ -36,10 +45,44 @@ func (t *Tx) AddEvent(e Event) (string, error) {
 	if err := b.Put(seqKey(n), v); err != nil {
 		return "", err
 	}
-	if n > maxEvents {
-		return e.ID, b.Delete(seqKey(n - maxEvents))
+	if t.onEvent != nil {
+		t.tx.OnCommit(func() { t.onEvent(e) })
+	}
+	if n > maxEvents && n%trimEvery == 0 {
+		return e.ID, trim(b, n-maxEvents)
 	}
 	return e.ID, nil
+}
+
+// complete gives an event what its kind says, and cuts what is too long.
+func (e *Event) complete() {
+	if k, ok := KindOf(e.Name); ok {
+		e.Number, e.Level = k.Number, string(k.Level)
+	}
+	e.Message, e.Object = cut(e.Message), cut(e.Object)
+	if e.Failure != nil {
+		f := *e.Failure
+		f.Op, f.Object, f.Reason, f.Remedy = cut(f.Op), cut(f.Object), cut(f.Reason), cut(f.Remedy)
+		e.Failure = &f
+	}
+}
+
+func cut(s string) string {
+	if len(s) <= maxEventText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxEventText], "") + " (cut)"
+}
+
+// trim drops every event up to number last.
+func trim(b *bbolt.Bucket, last uint64) error {
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil && bytes.Compare(k, seqKey(last)) <= 0; k, _ = c.First() {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Log appends an event. While writes are held it is queued (and has no ID
@@ -56,7 +99,7 @@ func (c *Catalog) Log(ctx context.Context, e Event) (string, error) {
 		defer leave()
 		var id string
 		err := c.db.Update(func(tx *bbolt.Tx) (err error) {
-			id, err = (&Tx{tx}).AddEvent(e)
+			id, err = c.tx(tx).AddEvent(e)
 			return err
 		})
 		return id, err
@@ -118,26 +161,4 @@ func (c *Catalog) flushEvents() error {
 		c.gate.mu.Unlock()
 	}
 	return err
-}
-
-// Events lists the newest events first: all, of one set, or the one with id.
-// limit 0 means 100.
-func (t *Tx) Events(id string, set vss.ID, limit int) ([]Event, error) {
-	if limit <= 0 {
-		limit = 100
-	}
-	b := t.tx.Bucket(bucketEvents)
-	var out []Event
-	c := b.Cursor()
-	for k, v := c.Last(); k != nil && len(out) < limit; k, v = c.Prev() {
-		var e Event
-		if err := json.Unmarshal(v, &e); err != nil {
-			return nil, err
-		}
-		if (id != "" && e.ID != id) || (!set.IsNull() && e.SetID != set) {
-			continue
-		}
-		out = append(out, e)
-	}
-	return out, nil
 }

@@ -152,7 +152,8 @@ type Event struct {
 	ID      string    `json:"id"` // decimal, grows
 	Time    time.Time `json:"time"`
 	Level   string    `json:"level"` // info, warning, error
-	Name    string    `json:"name"`  // stable: import.partial
+	Name    string    `json:"name"`  // stable: import.partial; see Kinds
+	Number  int       `json:"number,omitempty"`
 	Session vss.ID    `json:"session,omitzero"`
 	SetID   vss.ID    `json:"set_id,omitzero"`
 	Object  string    `json:"object,omitempty"`
