@@ -96,7 +96,8 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		log.Error("hide the unknown LUNs of joined arrays", "err", err)
 		svc.Warnings = append(svc.Warnings, "LUNs of joined arrays that umbra rescan did not let through are not hidden: "+err.Error())
 	}
-	rec := &recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log}
+	rec := recovery.New(recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log})
+	svc.Creator.Leftovers = rec.Wake
 	rec.Run(ctx, thawed)
 	// What a storage system that is still away keeps from being put right.
 	lctx, giveUp := context.WithCancel(ctx)

@@ -113,3 +113,35 @@ func TestArrayComesLateForNobody(t *testing.T) {
 		t.Errorf("copies left: %+v", c)
 	}
 }
+
+// TestLeftoversGoByThemselves: the array dies when a set's copies are durable
+// and the set is not recorded. The copies are nobody's; they go when the array
+// is back, and A's daemon is not restarted for it.
+func TestLeftoversGoByThemselves(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	here := filepath.Join(f.site.Dir, "here")
+	f.armOn(f.a, "create.after-post-commit=touch("+here+")+sleep(300ms)")
+	done := make(chan error, 1)
+	go func() { _, err := f.tryCreate("app-rollback", v); done <- err }()
+	eventually(t, "the copies are durable", 10*time.Second, exists(here))
+	f.site.KillArray()
+	err := <-done
+	f.mentions(f.complaints(err, 1)[0], "could not be dropped yet")
+	daemon := f.a.DaemonPID()
+
+	f.must(f.site.StartArray(f.ctx, nil))
+	eventually(t, "the leftovers are dropped", 30*time.Second, func() bool {
+		out, err := f.a.Umbra(f.ctx, "list", "events", "--output", "json")
+		f.must(err)
+		return strings.Contains(out, `"recovery.create-dropped"`)
+	})
+	if c := f.copiesOnArray(); len(c) != 0 {
+		t.Errorf("copies left: %+v", c)
+	}
+	if f.a.DaemonPID() != daemon {
+		t.Error("the daemon was restarted")
+	}
+	f.armOn(f.a, "")
+	f.works(v)
+}

@@ -58,6 +58,9 @@ type Creator struct {
 	HoldDir   string   // hold intents, see freeze.WriteIntent
 	OwnPaths  []string // what the service itself writes to: state and run folders
 	FlushTime time.Duration
+	// Leftovers, if not nil, is told that a set failed and some of its copies
+	// could not be dropped: its intent stays open, and somebody has to try again.
+	Leftovers func()
 
 	mu   sync.Mutex
 	open *Set

@@ -67,10 +67,13 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 				return err2
 			}
 			if !clean {
-				return nil // with the intent open the next start drops the rest
+				return nil // with the intent open recovery drops the rest
 			}
 			return t.CloseIntent(s.intent)
 		})
+		if !clean && s.c.Leftovers != nil {
+			s.c.Leftovers()
+		}
 	}()
 	if err := fpAfterIntent.Hit(ctx); err != nil {
 		return nil, err

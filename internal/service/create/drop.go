@@ -49,7 +49,8 @@ func (s *Set) stopped(ctx context.Context, err error) error {
 
 // drop removes whatever providers have of a failed set: AbortSnapshots for
 // what is not complete, OnLUNEmpty for copies that already were. Leftovers
-// are named in the error that is returned, and clean is false.
+// are named in the error that is returned, and clean is false: recovery drops
+// them when it can.
 func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, clean bool) {
 	var left error
 	for _, p := range s.providers() {
@@ -74,7 +75,7 @@ func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, c
 		return cause, true
 	}
 	e := *vss.AsError("DoSnapshotSet", cause)
-	e.Reason += "; some copies could not be dropped, which the service does when it starts again (" + left.Error() + ")"
+	e.Reason += "; some copies could not be dropped yet, which the service goes on trying (" + left.Error() + ")"
 	e.Remedy = "See umbra array lun list for LUNs of set " + s.ID.String() + "; " + e.Remedy
 	return &e, false
 }

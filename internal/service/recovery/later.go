@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -24,25 +25,61 @@ const (
 // askTime bounds the question whether a storage system shows a copy's LUNs.
 const askTime = 10 * time.Second
 
-// Continue tries again what Run could not put right because a storage system
-// did not answer, until ctx ends. It is called after Run and returns when
-// nothing of it runs any more. Users may do what they like meanwhile.
+// Continue tries again what could not be put right because a storage system did
+// not answer, until ctx ends: copies that did not come back at the start, and
+// sets that failed and left copies, then or later (see Wake). It is called after
+// Run, and nothing of it runs any more when it returns. Users may do what they
+// like meanwhile.
 func (r *Recovery) Continue(ctx context.Context) {
-	for pause := firstPause; len(r.missing) > 0; pause = min(2*pause, longestPause) {
+	pause, left := firstPause, r.unfinished()
+	for {
+		var next <-chan time.Time // never, if nothing is left
+		if left {
+			next = time.After(pause)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-r.wake:
+			pause, left = firstPause, true
+		case <-next:
+			r.again(ctx)
+			pause, left = min(2*pause, longestPause), r.unfinished()
 		}
-		r.again(ctx)
 	}
 }
 
-// again is one attempt. A provider's panic is no reason to look no more.
-func (r *Recovery) again(ctx context.Context) {
-	if err := registry.Guard("recover copies", func() error { r.findMissing(ctx); return nil }); err != nil {
-		r.Log.Error("look for missing copies", "err", err)
+// Wake tells Continue that there is something to try again. It never waits.
+func (r *Recovery) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it knows
 	}
+}
+
+// unfinished reports whether there is anything to try again.
+func (r *Recovery) unfinished() bool {
+	left, err := r.leftovers()
+	return len(r.missing) > 0 || len(left) > 0 || err != nil
+}
+
+// again is one attempt at everything. A provider's panic is no reason to try no
+// more.
+func (r *Recovery) again(ctx context.Context) {
+	for _, try := range []func(context.Context) error{r.findMissing, r.dropLeftovers} {
+		if err := registry.Guard("recover", func() error { return try(ctx) }); err != nil && ctx.Err() == nil {
+			r.Log.Warn("not everything could be put right yet", "err", err)
+		}
+	}
+}
+
+// dropLeftovers tries once to drop what failed creations left.
+func (r *Recovery) dropLeftovers(ctx context.Context) error {
+	left, err := r.leftovers()
+	for _, in := range left {
+		err = errors.Join(err, r.dropCreation(ctx, in))
+	}
+	return err
 }
 
 func (r *Recovery) miss(id vss.ID) {
@@ -55,7 +92,7 @@ func (r *Recovery) miss(id vss.ID) {
 // findMissing looks once for every copy that is missing. The storage systems
 // are asked first, holding nothing: one that is still away must not keep users
 // from importing and deleting what other systems have.
-func (r *Recovery) findMissing(ctx context.Context) {
+func (r *Recovery) findMissing(ctx context.Context) error {
 	var missing []catalog.Copy
 	err := r.Catalog.View(func(t *catalog.Tx) error {
 		all, err := t.Copies()
@@ -63,8 +100,7 @@ func (r *Recovery) findMissing(ctx context.Context) {
 		return err
 	})
 	if err != nil {
-		r.Log.Error("read copies", "err", err)
-		return
+		return err
 	}
 	for id := range r.missing {
 		if !slices.ContainsFunc(missing, func(c catalog.Copy) bool { return c.Prop.SnapshotID == id }) {
@@ -81,10 +117,9 @@ func (r *Recovery) findMissing(ctx context.Context) {
 		if !shown[i] {
 			continue
 		}
-		if err := r.bringBack(ctx, c.Prop.SnapshotID); err != nil && ctx.Err() == nil {
-			r.Log.Warn("a missing copy is not back yet", "copy", c.Prop.SnapshotID, "err", err)
-		}
+		err = errors.Join(err, r.bringBack(ctx, c.Prop.SnapshotID))
 	}
+	return err
 }
 
 // shown reports whether the copy's storage system answers and shows its LUNs

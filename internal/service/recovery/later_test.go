@@ -15,6 +15,7 @@ import (
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/service/copies"
+	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/recovery"
 	"github.com/umbra-vss/umbra/internal/service/registry"
@@ -34,6 +35,7 @@ type world struct {
 	im      *importing.Importer
 	keeper  *copies.Keeper
 	rec     *recovery.Recovery
+	creator *create.Creator
 
 	asked atomic.Int32 // how often array a was asked about its LUNs since it is away
 }
@@ -57,7 +59,8 @@ func (w *world) boot(id string) {
 	providers := registry.New(w.a, w.b)
 	w.im = importing.New(importing.Importer{Host: w.host, Providers: providers, Catalog: w.cat, HostName: "b", BootID: id, CopiesDir: filepath.Join(w.dir, "copies")})
 	w.keeper = &copies.Keeper{Host: w.host, Providers: providers, Catalog: w.cat, BootID: id, DeviceObject: w.im.DeviceObject}
-	w.rec = &recovery.Recovery{Host: w.host, Catalog: w.cat, Providers: providers, Importer: w.im, Keeper: w.keeper, BootID: id, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	w.rec = recovery.New(recovery.Recovery{Host: w.host, Catalog: w.cat, Providers: providers, Importer: w.im, Keeper: w.keeper, BootID: id, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	w.creator = &create.Creator{Host: w.host, Providers: providers, Catalog: w.cat, HostName: "b", BootID: id, HoldDir: w.dir, FlushTime: time.Second, Leftovers: w.rec.Wake}
 }
 
 func (w *world) must(err error) {
@@ -87,12 +90,12 @@ func (w *world) away(d *document.Document) {
 }
 
 func (w *world) back(d *document.Document) {
-	w.a.On("DescribeLUNs", nil)
+	w.a.On("DescribeLUNs", func(context.Context) error { w.asked.Add(1); return nil })
 	w.a.Change(target(d, 0), func(l *servicetest.LUN) { l.Unmasked = true })
 }
 
 // late is a machine that boots while array a is away. It goes on looking until
-// the returned stop is called; done is closed when it looks no more.
+// the returned stop is called; done is closed when it has stopped.
 func (w *world) late(d *document.Document) (stop func(), done chan struct{}) {
 	w.t.Helper()
 	w.away(d)
@@ -112,7 +115,17 @@ func (w *world) goOn() (stop func(), done chan struct{}) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done = make(chan struct{})
 	go func() { defer close(done); w.rec.Continue(ctx) }()
+	w.t.Cleanup(func() { cancel(); <-done })
 	return cancel, done
+}
+
+// idle reports whether nothing is tried any more.
+func (w *world) idle() bool {
+	synctest.Wait()
+	calls, asked := len(w.journal.Calls()), w.asked.Load()
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	return len(w.journal.Calls()) == calls && w.asked.Load() == asked
 }
 
 func (w *world) events(name string) (n int) {
@@ -148,11 +161,11 @@ func TestArrayComesLate(t *testing.T) {
 		id, folder := d.Set.Snapshots[0].ID, t.TempDir()
 		_, err := w.keeper.Expose(t.Context(), vss.NewID(), id, folder)
 		w.must(err)
-		_, done := w.late(d)
+		w.late(d)
 
 		// While it is away it is asked now and then, and nobody is kept waiting.
 		time.Sleep(10 * time.Minute)
-		if w.asked.Load() < 10 || w.asked.Load() > 20 || w.journal.Count("Rescan") != 0 || ended(done) {
+		if w.asked.Load() < 10 || w.asked.Load() > 20 || w.journal.Count("Rescan") != 0 {
 			t.Errorf("asked %d times, calls %v", w.asked.Load(), w.journal.Calls())
 		}
 		free, err := w.im.Acquire(t.Context(), false)
@@ -164,7 +177,7 @@ func TestArrayComesLate(t *testing.T) {
 
 		w.back(d)
 		time.Sleep(longest)
-		if !ended(done) || w.events("recovery.copy-found") != 1 || w.events("copy.not-mounted")+w.events("recovery.exposure-lost") != 0 {
+		if !w.idle() || w.events("recovery.copy-found") != 1 || w.events("copy.not-mounted")+w.events("recovery.exposure-lost") != 0 {
 			t.Fatalf("calls %v", w.journal.Calls())
 		}
 		if c := w.journal.Calls(); len(c) == 0 || c[0] != "Hide 1" || len(w.host.Exposed()) != 0 {
@@ -191,12 +204,12 @@ func TestMissingCopyIsDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		d := w.imported()
-		_, done := w.late(d)
+		w.late(d)
 		_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT)
 		w.must(err)
 		w.journal.Reset()
 		time.Sleep(longest)
-		if !ended(done) || len(w.journal.Calls()) != 0 {
+		if !w.idle() || len(w.journal.Calls()) != 0 {
 			t.Errorf("calls %v", w.journal.Calls())
 		}
 	})
@@ -211,7 +224,7 @@ func TestLookingWaitsItsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		d := w.imported()
-		_, done := w.late(d)
+		w.late(d)
 		free, err := w.im.Acquire(t.Context(), false)
 		w.must(err)
 		w.back(d)
@@ -235,7 +248,7 @@ func TestLookingWaitsItsTurn(t *testing.T) {
 		close(deleting)
 		w.must(<-deleted)
 		time.Sleep(longest)
-		if !ended(done) || w.journal.Count("Rescan") != 0 || !slices.Equal(w.host.Hidden(), []string{target(d, 1)}) {
+		if !w.idle() || w.journal.Count("Rescan") != 0 || !slices.Equal(w.host.Hidden(), []string{target(d, 1)}) {
 			t.Errorf("hidden %v, calls %v", w.host.Hidden(), w.journal.Calls())
 		}
 	})
@@ -247,7 +260,7 @@ func TestNobodyBesideLooking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		d := w.imported()
-		_, done := w.late(d)
+		w.late(d)
 		attaching := make(chan struct{})
 		w.host.On("Rescan", func(context.Context) error { <-attaching; return nil })
 		w.back(d)
@@ -266,7 +279,7 @@ func TestNobodyBesideLooking(t *testing.T) {
 		}
 		close(attaching)
 		w.must(<-deleted)
-		if !ended(done) || len(w.host.Attached())+len(w.host.Mounts())+len(w.host.Hidden()) != 0 {
+		if !w.idle() || len(w.host.Attached())+len(w.host.Mounts())+len(w.host.Hidden()) != 0 {
 			t.Errorf("attached %v, mounts %v, hidden %v", w.host.Attached(), w.host.Mounts(), w.host.Hidden())
 		}
 	})
@@ -280,7 +293,7 @@ func TestLookingAgainAfterTrouble(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				d := w.imported()
-				_, done := w.late(d)
+				w.late(d)
 				method, trouble := at, func(context.Context) error { return errors.New("trouble") }
 				if at == "panic" {
 					method, trouble = "Rescan", func(context.Context) error { panic("trouble") }
@@ -288,12 +301,12 @@ func TestLookingAgainAfterTrouble(t *testing.T) {
 				w.host.On(method, trouble)
 				w.back(d)
 				time.Sleep(10 * time.Minute)
-				if n := w.journal.Count("Hide"); n < 10 || ended(done) {
+				if n := w.journal.Count("Hide"); n < 10 {
 					t.Errorf("%d attempts", n)
 				}
 				w.host.On(method, nil)
 				time.Sleep(longest)
-				if !ended(done) || w.events("recovery.copy-found") != 1 || len(w.host.Mounts()) != 2 {
+				if !w.idle() || w.events("recovery.copy-found") != 1 || len(w.host.Mounts()) != 2 {
 					t.Errorf("mounts %v, calls %v", w.host.Mounts(), w.journal.Calls())
 				}
 			})

@@ -15,7 +15,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -50,6 +49,13 @@ type Recovery struct {
 	Log       *slog.Logger
 
 	missing map[vss.ID]bool // copies whose LUNs did not come back yet
+	wake    chan struct{}
+}
+
+// New completes a Recovery.
+func New(r Recovery) *Recovery {
+	r.wake = make(chan struct{}, 1)
+	return &r
 }
 
 // Thaw is the first step, on its own because it needs no catalogue and no
@@ -71,9 +77,10 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 	}
 	for _, in := range intents {
 		var err error
+		when := "at the next start"
 		switch in.Kind {
 		case "create":
-			err = r.dropCreation(ctx, in)
+			err, when = r.dropCreation(ctx, in), "again"
 		case "import":
 			err = r.keepImport(ctx, in)
 		case "delete":
@@ -85,7 +92,7 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 		}
 		if err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.failed", SetID: in.SetID, Object: in.Object,
-				Message: "the " + in.Kind + " that was broken off could not be dealt with; it will be tried at the next start", Failure: catalog.FailureOf(err)})
+				Message: "the " + in.Kind + " that was broken off could not be dealt with; it will be tried " + when, Failure: catalog.FailureOf(err)})
 		}
 	}
 	r.copies(ctx)
@@ -96,45 +103,6 @@ func (r *Recovery) event(ctx context.Context, e catalog.Event) {
 	if _, err := r.Catalog.Log(ctx, e); err != nil {
 		r.Log.Error("write event", "err", err)
 	}
-}
-
-// dropCreation drops a set whose creation was broken off: no document was
-// issued, so nobody can be waiting for it.
-func (r *Recovery) dropCreation(ctx context.Context, in catalog.Intent) error {
-	var failed error
-	for _, p := range r.Providers.Hardware() {
-		err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, in.SetID))
-		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
-			failed = errors.Join(failed, err)
-		}
-		if d, ok := p.(interface {
-			DropSet(ctx context.Context, set vss.ID) error
-		}); ok {
-			failed = errors.Join(failed, d.DropSet(ctx, in.SetID))
-		}
-	}
-	if failed != nil {
-		return failed
-	}
-	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
-		s, found, err := t.Set(catalog.Created, in.SetID)
-		if err != nil {
-			return err
-		}
-		if found && s.State == catalog.SetCreating {
-			s.State = catalog.SetFailed
-			s.Failure = &catalog.Failure{Code: vss.VSS_E_UNEXPECTED, Op: "DoSnapshotSet", Object: in.SetID.String(),
-				Reason: "the service was stopped while the set was being made", Remedy: "Create the set again"}
-			if err := t.PutSet(s); err != nil {
-				return err
-			}
-		}
-		if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "recovery.create-dropped", SetID: in.SetID,
-			Message: "a set whose creation was broken off was dropped"}); err != nil {
-			return err
-		}
-		return t.CloseIntent(in.ID)
-	})
 }
 
 // keepImport leaves a broken-off import as it is and lists its LUNs.
