@@ -19,6 +19,7 @@ type Options struct {
 	Binary string    // the umbra program
 	Dir    string    // an empty folder for everything; "" makes one
 	Log    io.Writer // also gets what the services write; nil for nobody
+	Under  string    // the filesystem the array's folder is made on: "" is Dir's own, else a new one of this type
 }
 
 // Site is an array and its hosts.
@@ -27,6 +28,7 @@ type Site struct {
 	binary string
 	log    io.Writer
 	own    bool // Dir is ours to remove
+	under  string
 
 	arrayNS *namespace
 	array   *process
@@ -56,7 +58,7 @@ func New(o Options) (*Site, error) {
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		return nil, bad("/dev/loop-control", "this kernel has no loop devices", "Load the loop module, or use a kernel that has it", err)
 	}
-	s := &Site{Dir: o.Dir, binary: o.Binary, log: o.Log}
+	s := &Site{Dir: o.Dir, binary: o.Binary, log: o.Log, under: o.Under}
 	if s.binary == "" {
 		exe, err := os.Executable()
 		if err != nil {
@@ -90,6 +92,9 @@ func (s *Site) StartArray(ctx context.Context, env []string, args ...string) (er
 			return fmt.Errorf("array's network: %w", err)
 		}
 		if err := os.MkdirAll(s.ArrayDir(), 0o700); err != nil {
+			return err
+		}
+		if err := s.mountUnder(ctx); err != nil {
 			return err
 		}
 	}
@@ -244,6 +249,7 @@ func (s *Site) Close() error {
 		}
 		if s.arrayNS != nil {
 			s.array.stop()
+			s.closeErr = errors.Join(s.closeErr, s.unmountUnder(ctx))
 			s.arrayNS.close()
 		}
 		s.closeErr = errors.Join(s.closeErr, detachUnder(ctx, s.Dir))

@@ -38,9 +38,9 @@ func (h *Host) NewLUN(ctx context.Context, name, size string) (naa, device strin
 // Format makes a filesystem (ext4, xfs, btrfs) on a device and mounts it on
 // the host; it returns the mount point.
 func (h *Host) Format(ctx context.Context, device, name, fs string) (string, error) {
-	mkfs := map[string][]string{"ext4": {"mkfs.ext4", "-q", "-F"}, "xfs": {"mkfs.xfs", "-q", "-f"}, "btrfs": {"mkfs.btrfs", "-q", "-f"}}[fs]
-	if mkfs == nil {
-		return "", fmt.Errorf("no way to make %s", fs)
+	mkfs, err := mkfsOf(fs)
+	if err != nil {
+		return "", err
 	}
 	if _, err := h.Run(ctx, mkfs[0], append(mkfs[1:], device)...); err != nil {
 		return "", err
@@ -49,8 +49,17 @@ func (h *Host) Format(ctx context.Context, device, name, fs string) (string, err
 	if err := os.MkdirAll(mount, 0o755); err != nil {
 		return "", err
 	}
-	_, err := h.Run(ctx, "mount", "-t", fs, device, mount)
+	_, err = h.Run(ctx, "mount", "-t", fs, device, mount)
 	return mount, err
+}
+
+// mkfsOf is the command that makes a filesystem.
+func mkfsOf(fs string) ([]string, error) {
+	mkfs := map[string][]string{"ext4": {"mkfs.ext4", "-q", "-F"}, "xfs": {"mkfs.xfs", "-q", "-f"}, "btrfs": {"mkfs.btrfs", "-q", "-f"}}[fs]
+	if mkfs == nil {
+		return nil, fmt.Errorf("no way to make %s", fs)
+	}
+	return mkfs, nil
 }
 
 // LUNFile is the file behind a LUN, openable from here.

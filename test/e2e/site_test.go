@@ -29,6 +29,12 @@ type fixture struct {
 
 func newFixture(t *testing.T, arrayArgs ...string) *fixture {
 	t.Helper()
+	return newFixtureOn(t, "", arrayArgs...)
+}
+
+// newFixtureOn puts the array's folder on a filesystem of its own.
+func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("/tmp", "umbra-site-")
@@ -40,7 +46,7 @@ func newFixture(t *testing.T, arrayArgs ...string) *fixture {
 			t.Error(err)
 		}
 	})
-	s, err := site.New(site.Options{Binary: binary, Dir: dir})
+	s, err := site.New(site.Options{Binary: binary, Dir: dir, Under: under})
 	if err != nil {
 		t.Fatal(err)
 	}
