@@ -99,32 +99,36 @@ func (e *Error) Is(target error) bool {
 	return e.Code == h
 }
 
-// CodeOf returns the code of the first Error in err's chain, S_OK for nil,
-// and VSS_E_UNEXPECTED for an error that nobody classified.
+// CodeOf returns the code of the first Error in err's chain, S_OK for nil. An
+// error that nobody classified is E_OUTOFMEMORY if it comes of a lack of system
+// resources (see [LacksResources]), else VSS_E_UNEXPECTED.
 func CodeOf(err error) HResult {
 	if err == nil {
 		return S_OK
 	}
 	var e *Error
 	if errors.As(err, &e) {
-		return e.Code
+		return e.classified().Code
 	}
 	var h HResult
 	if errors.As(err, &h) {
 		return h
 	}
+	if LacksResources(err) {
+		return E_OUTOFMEMORY
+	}
 	return VSS_E_UNEXPECTED
 }
 
-// AsError returns the first Error in err's chain, or wraps err in one with
-// VSS_E_UNEXPECTED under op. It returns nil for nil.
+// AsError returns the first Error in err's chain, or wraps err in one under op,
+// with the code that CodeOf gives. It returns nil for nil.
 func AsError(op string, err error) *Error {
 	if err == nil {
 		return nil
 	}
 	var e *Error
 	if errors.As(err, &e) {
-		return e
+		return e.classified()
 	}
-	return &Error{Code: VSS_E_UNEXPECTED, Op: op, Reason: err.Error(), Err: err}
+	return (&Error{Code: VSS_E_UNEXPECTED, Op: op, Reason: err.Error(), Err: err}).classified()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/umbra-vss/umbra/internal/service"
 	"github.com/umbra-vss/umbra/internal/service/access"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -26,7 +27,22 @@ type Config struct {
 	ArrivalTimeout time.Duration `toml:"arrival_timeout"` // how long an import waits for its disks
 	HoldLimit      time.Duration `toml:"hold_limit"`      // the guard's automatic thaw, at most 10s
 	FlushTimeout   time.Duration `toml:"flush_timeout"`   // syncfs before the hold
+	Role           string        `toml:"role"`            // RoleServer or RoleClient
 	Access         access.Config `toml:"access"`          // who may call
+	Limits         Limits        `toml:"limits"`
+}
+
+// Roles of a machine. A client does everything but import, as client editions
+// of Windows do.
+const (
+	RoleServer = "server"
+	RoleClient = "client"
+)
+
+// Limits are the service's quotas.
+type Limits struct {
+	Sessions   int `toml:"sessions"`   // BackupComponents objects at once
+	Operations int `toml:"operations"` // asynchronous operations that were not released
 }
 
 // Default is the configuration of a production machine.
@@ -37,6 +53,7 @@ func Default() Config {
 	}
 	return Config{StateDir: "/var/lib/umbra", RunDir: "/run/umbra", HostName: host,
 		UdevRulesDir: "/run/udev/rules.d", ArrivalTimeout: 10 * time.Minute, HoldLimit: 10 * time.Second, FlushTimeout: 2 * time.Minute,
+		Role: RoleServer, Limits: Limits{Sessions: service.MaxSessions, Operations: service.MaxOperations},
 		Access: access.Config{OperatorsGroup: access.DefaultOperatorsGroup}}
 }
 
@@ -66,8 +83,10 @@ func Load(file string) (Config, error) {
 		ArrivalTimeout *duration      `toml:"arrival_timeout"`
 		HoldLimit      *duration      `toml:"hold_limit"`
 		FlushTimeout   *duration      `toml:"flush_timeout"`
+		Role           *string        `toml:"role"`
 		Access         *access.Config `toml:"access"`
-	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Access}
+		Limits         *Limits        `toml:"limits"`
+	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Access, &c.Limits}
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&raw); err != nil {
 		reason := err.Error()
 		var strict *toml.StrictMissingError
@@ -109,6 +128,10 @@ func (c *Config) check() error {
 		return bad("host_name", "it is empty", "Give --host-name")
 	case c.HoldLimit <= 0 || c.HoldLimit > 10*time.Second:
 		return bad("hold_limit", "it must be more than 0 and at most 10s", "The hold window of the model is 10 s")
+	case c.Role != RoleServer && c.Role != RoleClient:
+		return bad("role "+c.Role, "there is no such role", `Give "server" or "client"`)
+	case c.Limits.Sessions <= 0 || c.Limits.Operations <= 0:
+		return bad("limits", "they must be more than 0", "Leave them out for the defaults")
 	case c.ArrivalTimeout <= 0 || c.FlushTimeout <= 0:
 		return bad("arrival_timeout, flush_timeout", "they must be more than 0", "Give a duration such as 10m")
 	}

@@ -90,7 +90,8 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
 		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},
-		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Access: policy, Log: log}
+		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Access: policy, Log: log,
+		Limits: service.Limits(c.Limits), NoImport: c.Role == RoleClient}
 
 	if err := svc.Originals.Cover(ctx, arrays.families()...); err != nil {
 		log.Error("hide the unknown LUNs of joined arrays", "err", err)

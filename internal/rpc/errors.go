@@ -154,7 +154,7 @@ func (interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			}
 		}()
 		res, err = next(ctx, req)
-		return res, toWire(err)
+		return res, toWire(recorded(procedure, err))
 	}
 }
 
@@ -169,7 +169,7 @@ func (interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) conne
 				err = toWire(Panicked(conn.Spec().Procedure, r))
 			}
 		}()
-		return toWire(next(ctx, conn))
+		return toWire(recorded(conn.Spec().Procedure, next(ctx, conn)))
 	}
 }
 
@@ -180,6 +180,27 @@ func StreamError(ctx context.Context, op string, err error) error { return fromW
 // answered; the service uses it to write the event the error refers to. It
 // returns the event's ID.
 var PanicHook func(op string, value any, stack []byte) (eventID string)
+
+// UnexpectedHook, when set, is told of every VSS_E_UNEXPECTED that has no event
+// yet, before the client is answered, and returns the event's ID.
+var UnexpectedHook func(op string, err *vss.Error) (eventID string)
+
+// recorded makes sure that a failure nobody foresaw has an event
+// (requester.md 8, row 23).
+func recorded(procedure string, err error) error {
+	if err == nil || UnexpectedHook == nil || vss.CodeOf(err) != vss.VSS_E_UNEXPECTED {
+		return err
+	}
+	var ve *vss.Error
+	if !errors.As(err, &ve) && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return err // the caller gave the call up
+	}
+	e := *vss.AsError(procedure, err)
+	if e.EventID == "" {
+		e.EventID = UnexpectedHook(procedure, &e)
+	}
+	return &e
+}
 
 // Panicked is the error of a recovered panic.
 func Panicked(op string, value any) error {

@@ -16,6 +16,25 @@ import (
 // ImportSnapshots starts the import of the loaded document. The call answers
 // only the codes of its page; all else is the operation's status.
 func (v Server) ImportSnapshots(ctx context.Context, req *connect.Request[vssv1.ImportRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
+	if v.S.NoImport {
+		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: "ImportSnapshots", Object: v.S.HostName, Reason: "this machine is configured as a client, and only servers import",
+			Remedy: `Import on a server, or set role = "server" in the daemon's configuration`}
+	}
+	res, err := v.importSnapshots(ctx, req)
+	return res, onlyPublished(err)
+}
+
+// onlyPublished keeps the call to the codes of the page.
+func onlyPublished(err error) error {
+	switch vss.CodeOf(err) {
+	case vss.S_OK, vss.E_ACCESSDENIED, vss.E_INVALIDARG, vss.E_OUTOFMEMORY, vss.VSS_E_BAD_STATE, vss.VSS_E_UNEXPECTED:
+		return err
+	}
+	e := vss.AsError("ImportSnapshots", err)
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: e.Op, Object: e.Object, Reason: e.Why(), Remedy: e.Remedy, EventID: e.EventID, Err: err}
+}
+
+func (v Server) importSnapshots(ctx context.Context, req *connect.Request[vssv1.ImportRequest]) (*connect.Response[vssv1.AsyncHandle], error) {
 	const m = session.ImportSnapshots
 	o, step, err := v.enter(ctx, m, req.Msg.Token)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"sync"
 	"time"
 
@@ -46,8 +47,8 @@ func (s *Service) openObject(client string) (*object, error) {
 	if s.stopping {
 		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "CreateVssBackupComponents", Reason: "the service is being stopped", Remedy: "Try again when it has started"}
 	}
-	if len(s.sessions) >= MaxSessions {
-		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: "too many sessions are open", Remedy: "Close sessions that are no longer used"}
+	if len(s.sessions) >= s.Limits.Sessions {
+		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: fmt.Sprintf("%d sessions are open, more are not allowed", len(s.sessions)), Remedy: "Close sessions that are no longer used, or raise limits.sessions"}
 	}
 	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP, gone: make(chan struct{})}
 	s.sessions[o.token] = o
@@ -147,8 +148,8 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.operations) >= MaxOperations {
-		return refuse(&vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: "too many asynchronous operations are not released", Remedy: "Release Async objects when they are done"})
+	if len(s.operations) >= s.Limits.Operations {
+		return refuse(&vss.Error{Code: vss.E_OUTOFMEMORY, Op: op, Reason: fmt.Sprintf("%d asynchronous operations are not released, more are not allowed", len(s.operations)), Remedy: "Release Async objects when they are done, or raise limits.operations"})
 	}
 	// o.mu is held until o.running is set: the operation's end waits for that.
 	var self *async.Operation

@@ -19,12 +19,20 @@ import (
 	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/originals"
 	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/vss"
 )
 
-// Quotas per service; beyond them a call answers E_OUTOFMEMORY.
+// Limits are quotas of a service; beyond them a call answers E_OUTOFMEMORY. Zero
+// stands for the default.
+type Limits struct {
+	Sessions   int // BackupComponents objects
+	Operations int // asynchronous operations that were not released
+}
+
+// Default limits.
 const (
 	MaxSessions   = 256
-	MaxOperations = 4096 // unreleased asynchronous operations
+	MaxOperations = 4096
 )
 
 // Arrays is what the service knows of joined storage systems.
@@ -67,6 +75,8 @@ type Service struct {
 	Arrays    Arrays
 	Host      Host
 	Access    *access.Policy // who may call; nil is root only
+	Limits    Limits
+	NoImport  bool // the machine is no server: ImportSnapshots is E_NOTIMPL
 	Log       *slog.Logger
 
 	base    context.Context // ends when the service stops
@@ -82,12 +92,23 @@ type Service struct {
 // Start makes the service ready; base is its life.
 func (s *Service) Start(base context.Context) {
 	s.base, s.started = base, time.Now()
+	if s.Limits.Sessions == 0 {
+		s.Limits.Sessions = MaxSessions
+	}
+	if s.Limits.Operations == 0 {
+		s.Limits.Operations = MaxOperations
+	}
 	s.sessions = map[string]*object{}
 	s.operations = map[string]*async.Operation{}
 	s.leaving = map[*object]bool{}
 	rpc.PanicHook = func(op string, value any, stack []byte) string {
 		s.Log.Error("panic", "op", op, "value", value, "stack", string(stack))
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.panic", Object: op, Message: string(stack)})
+		return id
+	}
+	rpc.UnexpectedHook = func(op string, err *vss.Error) string {
+		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.unexpected", Object: op,
+			Message: "a call failed in a way nobody foresaw", Failure: catalog.FailureOf(err)})
 		return id
 	}
 }

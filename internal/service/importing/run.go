@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -271,6 +272,9 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		}
 	case mapped == 0:
 		state, out.Code = catalog.SetImportFailed, vss.VSS_E_NO_SNAPSHOTS_IMPORTED
+		if len(statuses) > 0 && !slices.ContainsFunc(statuses, func(s catalog.CopyStatus) bool { return s.Code != vss.E_OUTOFMEMORY }) {
+			out.Code = vss.E_OUTOFMEMORY // nothing is wrong with the set
+		}
 		out.Err = &vss.Error{Code: out.Code, Op: "ImportSnapshots", Object: r.set.ID.String(),
 			Reason: fmt.Sprintf("none of %d copies could be imported: %s", len(statuses), firstReason(statuses)),
 			Remedy: "See umbra show " + r.set.ID.String() + " for each copy, then umbra cleanup " + r.set.ID.String()}
@@ -297,6 +301,9 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 				return err
 			}
 			out.Err = withEvent(out.Err, id)
+			if err := r.logFailures(t, statuses); err != nil {
+				return err
+			}
 		} else if _, err := t.AddEvent(catalog.Event{Level: "info", Name: "import.done", Session: r.session, SetID: r.set.ID,
 			Message: fmt.Sprintf("%d copies imported, hidden and read-only", mapped)}); err != nil {
 			return err
@@ -344,6 +351,36 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 	stop()
 	r.pr.Report("imported", "", mapped, len(r.set.Snapshots))
 	return out
+}
+
+// logFailures writes an event for each copy that was not imported, or for each
+// provider that refused when it did not come to copies.
+func (r *run) logFailures(t *catalog.Tx, statuses []catalog.CopyStatus) error {
+	names := map[vss.ID]string{}
+	for _, p := range r.parts {
+		names[p.provider.Properties().ProviderID] = p.provider.Properties().Name
+	}
+	add := func(object, message string, f *catalog.Failure) error {
+		_, err := t.AddEvent(catalog.Event{Level: "error", Name: "import.copy-failed", Session: r.session, SetID: r.set.ID, Object: object, Message: message, Failure: f})
+		return err
+	}
+	for i, s := range statuses {
+		if s.Code == vss.S_OK {
+			continue
+		}
+		if err := add(s.LUN, fmt.Sprintf("copy %s of provider %s was not imported", s.SnapshotID, names[r.set.Snapshots[i].ProviderID]), s.Failure); err != nil {
+			return err
+		}
+	}
+	if len(statuses) > 0 {
+		return nil
+	}
+	for id, veto := range r.vetoes {
+		if err := add(names[id], fmt.Sprintf("provider %s refused the set's LUNs", names[id]), catalog.FailureOf(veto)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // unhide lets udev see the LUNs again that certainly were not unmasked. It

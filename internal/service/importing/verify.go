@@ -102,6 +102,8 @@ func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[stri
 		case !ok:
 			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
 				Reason: fmt.Sprintf("the LUN did not arrive within %s", r.im.ArrivalTimeout), Remedy: "Check the path to the array (network, zoning, initiator), then umbra cleanup and import again"}
+		case vss.LacksResources(f.err):
+			return vss.AsError("ImportSnapshots: arrive", f.err)
 		case f.err != nil:
 			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
 				Reason: "the LUN could not be attached", Remedy: "See the reason, then umbra cleanup and import again", Err: f.err}

@@ -62,6 +62,9 @@ func Checked(ctx context.Context, p provider.Provider, method string, err error)
 	if err == nil {
 		return nil
 	}
+	if vss.CodeOf(err) == vss.E_OUTOFMEMORY { // of this machine, not of the provider
+		return vss.AsError(method, err)
+	}
 	var ve *vss.Error
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, context.Cause(ctx)) || (errors.As(err, &ve) && ve.Code == vss.E_ABORT)) {
