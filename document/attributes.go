@@ -24,7 +24,7 @@ func (r *xmlReader) attributes(start xml.StartElement) (*attributes, *fault) {
 		}
 		seen[x.Name] = true
 		if x.Name.Space == "xmlns" || x.Name == (xml.Name{Local: "xmlns"}) {
-			if x.Value != Namespace {
+			if x.Value != r.ns {
 				return nil, r.fault("a namespace %q", x.Value)
 			}
 			continue

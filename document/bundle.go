@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/umbra-vss/umbra/vss"
@@ -19,16 +20,24 @@ const (
 	memberManifest   = "manifest"              // always last
 )
 
-// bundleMagic is the first line of the manifest. Bundles that hold more (writer
-// metadata documents as writers/{id}.xml, names a requester gave to copies) get
-// a new version, so that a reader that does not know them says so.
-const bundleMagic = "umbra-bundle 1\n"
+// The first line of the manifest has the bundle's version. A bundle that holds
+// more than the document is of version 2, so that a reader which does not know
+// writers' metadata says so; one that does not is still of version 1.
+const (
+	bundleMagic   = "umbra-bundle "
+	bundleAlone   = "1"
+	bundleWriters = "2"
+)
 
-// manifest lists the members before it, one a line, in their order.
-func manifest(members []member) []byte {
+// manifest lists the members before it, one a line, in their order. The schema
+// is that of the document.
+func manifest(schema string, members []member) []byte {
 	var b bytes.Buffer
-	b.WriteString(bundleMagic)
-	fmt.Fprintf(&b, "schema %s\n", CurrentSchema)
+	version := bundleAlone
+	if len(members) > 1 {
+		version = bundleWriters
+	}
+	fmt.Fprintf(&b, "%s%s\nschema %s\n", bundleMagic, version, schema)
 	for _, m := range members {
 		fmt.Fprintf(&b, "sha256 %x %d %s\n", sha256.Sum256(m.data), len(m.data), m.name)
 	}
@@ -40,19 +49,64 @@ type member struct {
 	data []byte
 }
 
+// memberWriter is the name of a writer's metadata in a bundle.
+func memberWriter(w *WriterMetadata) string { return "writers/" + w.InstanceID.Bare() + ".xml" }
+
+// Bundle is all that travels.
+type Bundle struct {
+	Document *Document
+	// Writers are the metadata of the writers that took part, by instance ID.
+	// Nobody signs them: what they say about files is for who reads the copies,
+	// and [WriterMetadata.OnCopies] keeps it inside them.
+	Writers []*WriterMetadata
+}
+
+// Writer returns the metadata of a writer instance, nil if the bundle has none.
+func (b *Bundle) Writer(instance vss.ID) *WriterMetadata {
+	for _, w := range b.Writers {
+		if w.InstanceID == instance {
+			return w
+		}
+	}
+	return nil
+}
+
 // WriteBundle writes the file that travels between machines: a zip archive with
-// the document and a manifest of checksums. Equal documents give equal members.
+// the document, the metadata of the writers that took part, in any order, and a
+// manifest of checksums. Equal content gives equal members.
 //
-// An invalid document gives VSS_E_INVALID_XML_DOCUMENT before anything is
-// written; a writer that fails gives VSS_E_UNEXPECTED, and what it got is no
-// bundle. The caller makes the file durable.
-func WriteBundle(w io.Writer, d *Document) error {
+// What is invalid gives VSS_E_INVALID_XML_DOCUMENT before anything is written;
+// a writer that fails gives VSS_E_UNEXPECTED, and what it got is no bundle. The
+// caller makes the file durable.
+func WriteBundle(w io.Writer, d *Document, writers ...*WriterMetadata) error {
 	xml, err := Marshal(d)
 	if err != nil {
 		return err
 	}
 	members := []member{{memberComponents, xml}}
-	b, err := archive(append(members, member{memberManifest, manifest(members)}))
+	if len(writers) > MaxWriters {
+		return bundleFault("metadata of %d writers, %d is the limit", len(writers), MaxWriters).err("write bundle")
+	}
+	for _, m := range writers {
+		xml, err := MarshalWriterMetadata(m)
+		if err != nil {
+			return err
+		}
+		members = append(members, member{memberWriter(m), xml})
+	}
+	slices.SortFunc(members[1:], func(a, b member) int { return strings.Compare(a.name, b.name) })
+	size := 0
+	for i, m := range members {
+		if size += len(m.data); i > 1 && m.name == members[i-1].name {
+			return bundleFault("%s comes twice: two writers have the same instance ID", m.name).err("write bundle")
+		}
+	}
+	last := member{memberManifest, manifest(d.schema(), members)}
+	if size += len(last.data); size > MaxSize {
+		return bundleFault("it would hold %d bytes, %d is the limit", size, MaxSize).
+			withRemedy("Back up fewer writers at once").err("write bundle")
+	}
+	b, err := archive(append(members, last))
 	if err == nil {
 		_, err = w.Write(b)
 	}
@@ -100,18 +154,52 @@ func archive(members []member) ([]byte, error) {
 // wrote (another archive, something before, between or behind the members, a
 // cut end, a wrong checksum) gives VSS_E_INVALID_XML_DOCUMENT. Callers need not
 // pass more than MaxSize+1 bytes.
+//
+// A bundle's writer metadata is checked and let go; [ReadBundle] returns it.
 func Read(b []byte) (*Document, error) {
+	all, err := ReadBundle(b)
+	if err != nil {
+		return nil, err
+	}
+	return all.Document, nil
+}
+
+// ReadBundle is Read for who wants the writers' metadata as well. Bare XML is a
+// bundle without any.
+func ReadBundle(b []byte) (*Bundle, error) {
 	if !bytes.HasPrefix(b, []byte("PK")) {
 		if len(bytes.TrimLeft(b, " \t\r\n")) == 0 {
 			return nil, bundleFault("the file is empty").withRemedy(remedyCopy).err("read document")
 		}
-		return Unmarshal(b)
+		d, err := Unmarshal(b)
+		if err != nil {
+			return nil, err
+		}
+		return &Bundle{Document: d}, nil
 	}
-	members, f := unpack(b)
+	members, schema, f := unpack(b)
 	if f != nil {
 		return nil, f.err("read bundle")
 	}
-	return Unmarshal(members[0].data)
+	d, err := Unmarshal(members[0].data)
+	if err != nil {
+		return nil, err
+	}
+	if d.SchemaVersion != schema {
+		return nil, bundleFault("the manifest says schema %s, the document %s", schema, d.SchemaVersion).err("read bundle")
+	}
+	all := &Bundle{Document: d}
+	for _, m := range members[1:] {
+		w, err := UnmarshalWriterMetadata(m.data)
+		if err != nil {
+			return nil, err
+		}
+		if memberWriter(w) != m.name {
+			return nil, bundleFault("%q holds the metadata of instance %s", m.name, w.InstanceID).err("read bundle")
+		}
+		all.Writers = append(all.Writers, w)
+	}
+	return all, nil
 }
 
 func bundleFault(reason string, args ...any) *fault { return faultAt("bundle", reason, args...) }
@@ -123,53 +211,76 @@ const (
 	zipEnd             = 22
 )
 
-func unpack(b []byte) ([]member, *fault) {
+// unpack returns the document and the writers' metadata, in their order, and
+// the schema of the document as the manifest has it.
+func unpack(b []byte) ([]member, string, *fault) {
+	fail := func(f *fault) ([]member, string, *fault) { return nil, "", f }
 	if len(b) > MaxSize {
-		return nil, bundleFault("the bundle has more than %d bytes", MaxSize)
+		return fail(bundleFault("the bundle has more than %d bytes", MaxSize))
 	}
 	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		return nil, bundleFault("the archive is incomplete or damaged: %v", err).withRemedy(remedyCopy)
+		return fail(bundleFault("the archive is incomplete or damaged: %v", err).withRemedy(remedyCopy))
 	}
 	if len(z.File) == 0 || z.File[0].Name != memberComponents {
-		return nil, bundleFault("the archive does not begin with %s", memberComponents).
-			withRemedy("Give the bundle that umbra create wrote, not another zip file")
+		return fail(bundleFault("the archive does not begin with %s", memberComponents).
+			withRemedy("Give the bundle that umbra create wrote, not another zip file"))
 	}
 	if f := contiguous(z, b); f != nil {
-		return nil, f
+		return fail(f)
 	}
 	members := make([]member, len(z.File))
 	for i, zf := range z.File {
 		data, f := inflate(zf)
 		if f != nil {
-			return nil, f
+			return fail(f)
 		}
 		members[i] = member{zf.Name, data}
 	}
 	last := len(members) - 1
 	if members[last].name != memberManifest {
-		return nil, bundleFault("the archive does not end with its manifest")
+		return fail(bundleFault("the archive does not end with its manifest"))
 	}
-	if m := members[last].data; !bytes.HasPrefix(m, []byte(bundleMagic)) {
-		if bytes.HasPrefix(m, []byte("umbra-bundle ")) {
-			return nil, bundleFault("the bundle is of a version that is not known here").withRemedy(remedyUpdate)
+	version, rest, _ := strings.Cut(string(members[last].data), "\n")
+	version, ours := strings.CutPrefix(version, bundleMagic)
+	switch {
+	case !ours:
+		return fail(bundleFault("the manifest is not Umbra's"))
+	case version != bundleAlone && version != bundleWriters:
+		return fail(bundleFault("the bundle is of a version that is not known here").withRemedy(remedyUpdate))
+	}
+	for i, m := range members[1:last] {
+		switch {
+		case version == bundleAlone || !writerMember(m.name):
+			return fail(bundleFault("it holds %q, which does not belong in it", m.name))
+		case i > 0 && m.name <= members[i].name:
+			return fail(bundleFault("%q comes twice, or not in its order", m.name))
 		}
-		return nil, bundleFault("the manifest is not Umbra's")
 	}
-	for _, m := range members[1:last] {
-		return nil, bundleFault("it holds %q, which does not belong in it", m.name)
+	schema, _, _ := strings.Cut(rest, "\n")
+	schema = strings.TrimPrefix(schema, "schema ")
+	if !knownSchema(schema) {
+		return fail(bundleFault("the document is of a version that is not known here").withRemedy(remedyUpdate))
 	}
-	if !bytes.Equal(members[last].data, manifest(members[:last])) {
-		return nil, bundleFault("the checksums of the manifest do not fit the members").withRemedy(remedyCopy)
+	if !bytes.Equal(members[last].data, manifest(schema, members[:last])) {
+		return fail(bundleFault("the checksums of the manifest do not fit the members").withRemedy(remedyCopy))
 	}
-	return members[:last], nil
+	return members[:last], schema, nil
+}
+
+// writerMember reports whether a name is one that memberWriter gives.
+func writerMember(name string) bool {
+	s, ok := strings.CutPrefix(name, "writers/")
+	s, xml := strings.CutSuffix(s, ".xml")
+	id, err := vss.ParseID(s)
+	return ok && xml && err == nil && id.Bare() == s
 }
 
 // contiguous insists that the archive is its members, its directory and its end
 // record, each where the one before ends. Zip readers disagree on archives
 // that are not; here they are refused.
 func contiguous(z *zip.Reader, b []byte) *fault {
-	const maxMembers = 256 // a document, its writers' metadata, a manifest
+	const maxMembers = MaxWriters + 2 // the document, its writers' metadata, the manifest
 	if len(z.File) > maxMembers || z.Comment != "" {
 		return bundleFault("%d members and a comment of %d bytes are not what a bundle has", len(z.File), len(z.Comment))
 	}

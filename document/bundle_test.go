@@ -69,7 +69,7 @@ func TestReadRefuses(t *testing.T) {
 	foreign := func(opts ...func(*zip.FileHeader)) []byte {
 		var b bytes.Buffer
 		z := zip.NewWriter(&b)
-		for _, m := range []member{doc, {memberManifest, manifest([]member{doc})}} {
+		for _, m := range []member{doc, {memberManifest, manifest(firstSchema, []member{doc})}} {
 			h := &zip.FileHeader{Name: m.name, Method: zip.Deflate}
 			for _, o := range opts {
 				o(h)
@@ -113,16 +113,16 @@ func TestReadRefuses(t *testing.T) {
 		"stored":              foreign(func(h *zip.FileHeader) { h.Method = zip.Store }),
 		"extra fields":        foreign(func(h *zip.FileHeader) { h.Extra = []byte{1, 0, 0, 0} }),
 		"no manifest":         pack(t, doc),
-		"manifest first":      pack(t, member{memberManifest, manifest([]member{doc})}, doc),
-		"altered document":    pack(t, member{memberComponents, edited}, member{memberManifest, manifest([]member{doc})}),
-		"altered throughout":  pack(t, member{memberComponents, edited}, member{memberManifest, manifest([]member{{memberComponents, edited}})}),
-		"unknown member":      pack(t, doc, member{"evil", nil}, member{memberManifest, manifest([]member{doc, {"evil", nil}})}),
-		"member twice":        pack(t, doc, doc, member{memberManifest, manifest([]member{doc, doc})}),
-		"path outside":        pack(t, doc, member{"../evil", nil}, member{memberManifest, manifest([]member{doc, {"../evil", nil}})}),
-		"newer bundle":        pack(t, doc, member{memberManifest, []byte("umbra-bundle 2\nwhatever")}),
+		"manifest first":      pack(t, member{memberManifest, manifest(firstSchema, []member{doc})}, doc),
+		"altered document":    pack(t, member{memberComponents, edited}, member{memberManifest, manifest(firstSchema, []member{doc})}),
+		"altered throughout":  pack(t, member{memberComponents, edited}, member{memberManifest, manifest(firstSchema, []member{{memberComponents, edited}})}),
+		"unknown member":      pack(t, doc, member{"evil", nil}, member{memberManifest, manifest(firstSchema, []member{doc, {"evil", nil}})}),
+		"member twice":        pack(t, doc, doc, member{memberManifest, manifest(firstSchema, []member{doc, doc})}),
+		"path outside":        pack(t, doc, member{"../evil", nil}, member{memberManifest, manifest(firstSchema, []member{doc, {"../evil", nil}})}),
+		"newer bundle":        pack(t, doc, member{memberManifest, []byte("umbra-bundle 3\nwhatever")}),
 		"manifest of another": pack(t, doc, member{memberManifest, []byte("hello")}),
-		"manifest and more":   pack(t, doc, member{memberManifest, append(manifest([]member{doc}), '\n')}),
-		"empty document":      pack(t, member{memberComponents, nil}, member{memberManifest, manifest([]member{{memberComponents, nil}})}),
+		"manifest and more":   pack(t, doc, member{memberManifest, append(manifest(firstSchema, []member{doc}), '\n')}),
+		"empty document":      pack(t, member{memberComponents, nil}, member{memberManifest, manifest(firstSchema, []member{{memberComponents, nil}})}),
 		"too large":           append([]byte("PK\x03\x04"), make([]byte, MaxSize)...),
 		"bomb":                pack(t, member{memberComponents, make([]byte, MaxSize+1)}, member{memberManifest, nil}),
 		"bomb in parts":       pack(t, member{memberComponents, make([]byte, MaxSize/2)}, member{"x", make([]byte, MaxSize/2)}, member{memberManifest, []byte("x")}),
@@ -138,7 +138,7 @@ func TestReadRefuses(t *testing.T) {
 }
 
 func TestBundleVersionSaysUpdate(t *testing.T) {
-	_, err := Read(pack(t, member{memberComponents, sampleXML(t)}, member{memberManifest, []byte("umbra-bundle 2\n")}))
+	_, err := Read(pack(t, member{memberComponents, sampleXML(t)}, member{memberManifest, []byte("umbra-bundle 3\n")}))
 	var e *vss.Error
 	if !errors.As(err, &e) || e.Remedy != remedyUpdate {
 		t.Fatalf("%#v", err)

@@ -15,6 +15,7 @@ const (
 
 // fault is one thing that is wrong with a document.
 type fault struct {
+	what      string // the kind of document, "" for a backup components document
 	path      string // "snapshotSet/snapshot[2]/lunMapping[1]", "" for the root
 	reason    string
 	remedy    string
@@ -30,9 +31,18 @@ func (f *fault) withRemedy(remedy string) *fault {
 	return f
 }
 
+// of says which kind of document it is.
+func (f *fault) of(what string) *fault {
+	f.what = what
+	return f
+}
+
 func (f *fault) err(op string) *vss.Error {
 	e := &vss.Error{Code: vss.VSS_E_INVALID_XML_DOCUMENT, Op: op, Object: "backup components document",
 		Reason: f.reason, Remedy: f.remedy}
+	if f.what != "" {
+		e.Object = f.what
+	}
 	if f.path != "" {
 		e.Object += ", " + f.path
 	}

@@ -71,7 +71,7 @@ func FuzzMember(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, xml []byte) {
 		doc := member{memberComponents, xml}
-		b, err := archive([]member{doc, {memberManifest, manifest([]member{doc})}})
+		b, err := archive([]member{doc, {memberManifest, manifest(firstSchema, []member{doc})}})
 		if err != nil {
 			t.Fatal(err)
 		}

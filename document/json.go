@@ -7,7 +7,7 @@ import (
 )
 
 // JSON is not how documents travel, but services keep sets in their catalogues
-// in it. JSON strings are Unicode and encoding/json replaces what is not,
+// in it, and programs print components. JSON strings are Unicode and encoding/json replaces what is not,
 // silently; a set that lost a byte of a name would no longer have the digest
 // that its ticket signs. So text is escaped in JSON as it is in XML, and sets
 // come back with every byte.
@@ -17,6 +17,7 @@ type (
 	plainSnapshot   Snapshot
 	plainFilesystem Filesystem
 	plainMapping    LUNMapping
+	plainComponent  Component
 )
 
 // MarshalJSON writes the set so that UnmarshalJSON gives an equal one.
@@ -104,6 +105,30 @@ func (m *LUNMapping) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*m = LUNMapping(p)
+	return nil
+}
+
+// MarshalJSON writes the component so that UnmarshalJSON gives an equal one.
+func (c Component) MarshalJSON() ([]byte, error) {
+	c = c.detached()
+	for _, t := range c.texts() {
+		*t.s = escape(*t.s)
+	}
+	return json.Marshal(plainComponent(c))
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (c *Component) UnmarshalJSON(b []byte) error {
+	var p plainComponent
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	for _, t := range (*Component)(&p).texts() {
+		if err := unescapeAll(t.s); err != nil {
+			return err
+		}
+	}
+	*c = Component(p)
 	return nil
 }
 

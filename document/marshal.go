@@ -8,7 +8,8 @@ import (
 	"github.com/umbra-vss/umbra/lun"
 )
 
-// Marshal writes the document as indented XML in Namespace, CurrentSchema.
+// Marshal writes the document as indented XML in Namespace, in the lowest
+// version of the schema that has room for it.
 // Unmarshal gives an equal document back, and equal documents give equal
 // bytes.
 //
@@ -23,7 +24,7 @@ func Marshal(d *Document) ([]byte, error) {
 	w.b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>` + "\n")
 	w.element("backupComponents", []string{
 		"xmlns", Namespace,
-		"schemaVersion", CurrentSchema,
+		"schemaVersion", d.schema(),
 		"context", writeBits(uint32(d.Context)),
 	}, func() {
 		w.element("backupState", []string{
@@ -32,6 +33,7 @@ func Marshal(d *Document) ([]byte, error) {
 			"type", writeBackupType(d.State.Type),
 			"partialFiles", writeBool(d.State.PartialFiles),
 		}, nil)
+		w.writers(d)
 		if d.Set != nil {
 			w.set(d.Set)
 		}

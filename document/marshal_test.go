@@ -53,7 +53,7 @@ func TestWithoutSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.SchemaVersion = CurrentSchema
+	d.SchemaVersion = firstSchema
 	if s := diff(d, back); s != "" {
 		t.Fatal(s)
 	}

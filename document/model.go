@@ -5,9 +5,13 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// CurrentSchema is the version of the schema that this package writes and
-// reads.
-const CurrentSchema = "1.0"
+// CurrentSchema is the newest version of the schema that this package writes
+// and reads. A document without components is written as version 1.0, which
+// older importers read.
+const CurrentSchema = "1.1"
+
+// firstSchema has no components and no restore state.
+const firstSchema = "1.0"
 
 // Namespace is the XML namespace of the schema's first major version.
 const Namespace = "urn:umbra-vss:backup-components:1"
@@ -17,10 +21,16 @@ const Namespace = "urn:umbra-vss:backup-components:1"
 // Documents are plain values: nothing here locks, and concurrent readers are
 // safe while nobody writes.
 type Document struct {
-	// SchemaVersion is CurrentSchema in every document that was read. "" means
-	// the same to Marshal.
+	// SchemaVersion is what a document that was read said. Marshal writes the
+	// lowest version that has room for the content, and never one below this.
 	SchemaVersion string
 	State         BackupState
+	// RestoreState is what SetRestoreState was given.
+	RestoreState vss.RestoreType
+	// Components are what requester and writers tell each other. They are not
+	// signed, and import does not rely on them: they change until
+	// BackupComplete, after the set and its ticket were made.
+	Components []WriterComponents
 	// Context is what the requester set. Import relies on Set.Attributes.
 	Context vss.Context
 	Set     *SnapshotSet // nil before DoSnapshotSet
@@ -32,6 +42,14 @@ type BackupState struct {
 	Bootable         bool
 	Type             vss.BackupType
 	PartialFiles     bool
+}
+
+// schema is the version that Marshal writes.
+func (d *Document) schema() string {
+	if d.SchemaVersion == CurrentSchema || len(d.Components) > 0 || d.RestoreState != vss.RTYPE_UNDEFINED {
+		return CurrentSchema
+	}
+	return firstSchema
 }
 
 // SnapshotSet describes one shadow copy set.

@@ -41,7 +41,7 @@ func sample() *Document {
 	withPath := testLUN(1)
 	withPath.Interconnects = []lun.Interconnect{{AddressType: lun.AddressSCSI, Port: []byte{1}, Address: []byte{0, 0, 0, 1}}}
 	return &Document{
-		SchemaVersion: CurrentSchema,
+		SchemaVersion: firstSchema,
 		State:         BackupState{SelectComponents: true, Bootable: true, Type: vss.BT_FULL},
 		Context:       vss.CTX_APP_ROLLBACK | vss.Context(vss.ATTR_TRANSPORTABLE),
 		Set: &SnapshotSet{

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/umbra-vss/umbra/lun"
@@ -29,7 +30,7 @@ func unmarshal(b []byte) (*Document, *fault) {
 	if len(b) > MaxSize {
 		return nil, faultAt("", "the document has %d bytes, %d is the limit", len(b), MaxSize)
 	}
-	r := &xmlReader{d: xml.NewDecoder(bytes.NewReader(b)), first: true}
+	r := &xmlReader{d: xml.NewDecoder(bytes.NewReader(b)), ns: Namespace, first: true}
 	d, f := r.document()
 	if f != nil {
 		return nil, f
@@ -46,51 +47,45 @@ func unmarshal(b []byte) (*Document, *fault) {
 }
 
 func (r *xmlReader) document() (*Document, *fault) {
-	t, f := r.tag()
+	a, f := r.root("backupComponents", "Give the document that was saved when the set was created, not another XML file")
 	if f != nil {
 		return nil, f
 	}
-	start, ok := t.(xml.StartElement)
-	if !ok {
-		return nil, r.fault("the document is empty").withRemedy(remedyCopy)
-	}
-	if start.Name.Local != "backupComponents" || start.Name.Space != Namespace {
-		f := r.fault("the document element is %s of namespace %q, not backupComponents of %s", start.Name.Local, start.Name.Space, Namespace)
-		if major := Namespace[:strings.LastIndex(Namespace, ":")+1]; strings.HasPrefix(start.Name.Space, major) {
-			return nil, f.withRemedy(remedyUpdate)
-		}
-		return nil, f.withRemedy("Give the document that was saved when the set was created, not another XML file")
-	}
-	a, f := r.attributes(start)
-	if f != nil {
-		return nil, f
-	}
-	d := &Document{SchemaVersion: CurrentSchema}
+	d := new(Document)
 	// The version comes before the rest, which it may have changed.
-	if v := take(a, "schemaVersion", anyText); a.bad == nil && v != CurrentSchema {
-		return nil, r.fault("schema version %q is not %s", v, CurrentSchema).withRemedy(remedyUpdate)
+	d.SchemaVersion = take(a, "schemaVersion", anyText)
+	if a.bad == nil && !knownSchema(d.SchemaVersion) {
+		return nil, r.fault("schema version %q is not %s or %s", d.SchemaVersion, firstSchema, CurrentSchema).withRemedy(remedyUpdate)
 	}
 	d.Context = vss.Context(a.bits("context"))
 	if f := a.done(); f != nil {
 		return nil, f
 	}
-	if f := r.body(
-		child{"backupState", 1, 1, func(a *attributes) *fault { return r.state(a, &d.State) }},
-		child{"snapshotSet", 0, 1, func(a *attributes) *fault {
+	kids := []child{
+		{"backupState", 1, 1, func(a *attributes) *fault { return r.state(a, &d.State) }},
+		{"restoreState", 0, 1, func(a *attributes) *fault { return r.restoreState(a, d) }},
+		{"writerComponents", 0, MaxWriters, func(a *attributes) *fault {
+			d.Components = append(d.Components, WriterComponents{})
+			return r.writer(a, &d.Components[len(d.Components)-1])
+		}},
+		{"snapshotSet", 0, 1, func(a *attributes) *fault {
 			d.Set = new(SnapshotSet)
 			return r.set(a, d.Set)
 		}},
-	); f != nil {
+	}
+	if d.SchemaVersion == firstSchema {
+		kids = slices.Delete(kids, 1, 3)
+	}
+	if f := r.body(kids...); f != nil {
 		return nil, f
 	}
-	switch t, f := r.tag(); {
-	case f != nil:
+	if f := r.end(); f != nil {
 		return nil, f
-	case t != nil:
-		return nil, r.fault("something follows the document element")
 	}
 	return d, nil
 }
+
+func knownSchema(v string) bool { return v == firstSchema || v == CurrentSchema }
 
 func anyText(s string) (string, error) { return s, nil }
 
@@ -244,6 +239,15 @@ func (r *xmlReader) lun(a *attributes, i *lun.Info) *fault {
 	)
 }
 
+// repeats are the elements that may come more than once, of both schemas.
+var repeats = map[string]bool{
+	"snapshot": true, "ticket": true, "device": true, "lunMapping": true, "identifier": true, "interconnect": true, "extent": true,
+	"writerComponents": true, "component": true, "subcomponent": true, "newTarget": true, "alternateLocationMapping": true,
+	"partialFile": true, "differencedFiles": true, "directedTarget": true,
+	"includeFile": true, "excludeFile": true, "excludeFromSnapshot": true, "file": true, "databaseFile": true,
+	"databaseLogFile": true, "dependency": true, "volume": true,
+}
+
 // locate finds the start tag of the element that a path names, in a document
 // that has been read; line and column of the document element if it is not
 // there.
@@ -265,8 +269,7 @@ func locate(b []byte, path string) (line, col int) {
 				siblings := counts[len(counts)-1]
 				siblings[t.Name.Local]++
 				name := t.Name.Local
-				switch name {
-				case "snapshot", "ticket", "device", "lunMapping", "identifier", "interconnect", "extent":
+				if repeats[name] {
 					name = step(name, siblings[name], true)
 				}
 				names = append(names, name)

@@ -44,7 +44,7 @@ func broken() []brokenDocument {
 		{"another document element", "<backupComponents", "<components", "document element is components", true},
 		{"another namespace", "urn:umbra-vss:backup-components:1", "urn:x", `namespace "urn:x"`, true},
 		{"next namespace", "urn:umbra-vss:backup-components:1", "urn:umbra-vss:backup-components:2", "namespace", true},
-		{"next version", `schemaVersion="1.0"`, `schemaVersion="1.1" more="x"`, `"1.1" is not 1.0`, true},
+		{"next version", `schemaVersion="1.0"`, `schemaVersion="1.2" more="x"`, `"1.2" is not 1.0 or 1.1`, true},
 		{"no version", `schemaVersion="1.0"`, ``, "schemaVersion is missing", true},
 		{"document type", "<backupComponents", "<!DOCTYPE backupComponents>\n<backupComponents", "document type", false},
 		{"entity", "<backupComponents", "<!DOCTYPE x [<!ENTITY a \"b\">]>\n<backupComponents", "document type", false},

@@ -34,14 +34,20 @@ func (d *Document) Validate() error {
 }
 
 func (d *Document) check() *fault {
-	if d.SchemaVersion != "" && d.SchemaVersion != CurrentSchema {
-		return faultAt("", "schema version %q is not %s", d.SchemaVersion, CurrentSchema).withRemedy(remedyUpdate)
+	if d.SchemaVersion != "" && !knownSchema(d.SchemaVersion) {
+		return faultAt("", "schema version %q is not %s or %s", d.SchemaVersion, firstSchema, CurrentSchema).withRemedy(remedyUpdate)
 	}
 	if err := d.Context.Validate(); err != nil {
 		return faultAt("", "the context is none a requester can set: %v", err)
 	}
 	if d.State.Type < vss.BT_UNDEFINED || d.State.Type > vss.BT_OTHER {
 		return faultAt("backupState", "there is no backup type %d", d.State.Type)
+	}
+	if !restoreTypes.has(d.RestoreState) {
+		return faultAt("restoreState", "there is no restore type %d", d.RestoreState)
+	}
+	if f := d.checkComponents(); f != nil {
+		return f
 	}
 	if d.Set == nil {
 		return nil

@@ -15,6 +15,7 @@ import (
 // between elements) is refused as soon as it is seen.
 type xmlReader struct {
 	d         *xml.Decoder
+	ns        string // the namespace of the document
 	path      []string
 	line, col int      // where the current token starts
 	first     bool     // nothing was read yet
@@ -108,8 +109,8 @@ func (r *xmlReader) body(kids ...child) *fault {
 			}
 			return nil
 		}
-		if start.Name.Space != Namespace {
-			return r.fault("element %s of namespace %q, the document's is %s", start.Name.Local, start.Name.Space, Namespace)
+		if start.Name.Space != r.ns {
+			return r.fault("element %s of namespace %q, the document's is %s", start.Name.Local, start.Name.Space, r.ns)
 		}
 		named := func(c child) bool { return c.name == start.Name.Local }
 		if !slices.ContainsFunc(kids[k:], named) {
@@ -140,6 +141,36 @@ func step(name string, n int, repeats bool) string {
 		return fmt.Sprintf("%s[%d]", name, n)
 	}
 	return name
+}
+
+// root reads the start tag of the document element. remedy is for who gives
+// another XML file.
+func (r *xmlReader) root(name, remedy string) (*attributes, *fault) {
+	t, f := r.tag()
+	if f != nil {
+		return nil, f
+	}
+	start, ok := t.(xml.StartElement)
+	if !ok {
+		return nil, r.fault("the document is empty").withRemedy(remedyCopy)
+	}
+	if start.Name.Local != name || start.Name.Space != r.ns {
+		f := r.fault("the document element is %s of namespace %q, not %s of %s", start.Name.Local, start.Name.Space, name, r.ns)
+		if major := r.ns[:strings.LastIndex(r.ns, ":")+1]; strings.HasPrefix(start.Name.Space, major) {
+			return nil, f.withRemedy(remedyUpdate)
+		}
+		return nil, f.withRemedy(remedy)
+	}
+	return r.attributes(start)
+}
+
+// end insists that nothing follows the document element.
+func (r *xmlReader) end() *fault {
+	t, f := r.tag()
+	if f == nil && t != nil {
+		f = r.fault("something follows the document element")
+	}
+	return f
 }
 
 // text reads the text and the end tag of an element that has nothing else.
