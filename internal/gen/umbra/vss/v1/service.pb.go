@@ -4448,11 +4448,17 @@ func (x *Set) GetSnapshotsCount() int32 {
 	return 0
 }
 
+// ListEventsRequest chooses events; an empty field chooses all.
 type ListEventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	SetId         []byte                 `protobuf:"bytes,2,opt,name=set_id,json=setId,proto3" json:"set_id,omitempty"`
-	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // 0 is 100; the log keeps about 10,000
+	Level         string                 `protobuf:"bytes,4,opt,name=level,proto3" json:"level,omitempty"`  // that and worse
+	SinceUnixNs   int64                  `protobuf:"varint,5,opt,name=since_unix_ns,json=sinceUnixNs,proto3" json:"since_unix_ns,omitempty"`
+	UntilUnixNs   int64                  `protobuf:"varint,6,opt,name=until_unix_ns,json=untilUnixNs,proto3" json:"until_unix_ns,omitempty"` // before that
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`                                     // "import.done", or an area: "import"
+	Session       []byte                 `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4506,6 +4512,41 @@ func (x *ListEventsRequest) GetLimit() uint32 {
 		return x.Limit
 	}
 	return 0
+}
+
+func (x *ListEventsRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetSinceUnixNs() int64 {
+	if x != nil {
+		return x.SinceUnixNs
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetUntilUnixNs() int64 {
+	if x != nil {
+		return x.UntilUnixNs
+	}
+	return 0
+}
+
+func (x *ListEventsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
 }
 
 type ListEventsResponse struct {
@@ -4563,6 +4604,7 @@ type Event struct {
 	Object        string                 `protobuf:"bytes,7,opt,name=object,proto3" json:"object,omitempty"`
 	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
 	Error         *Error                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	Number        int32                  `protobuf:"varint,10,opt,name=number,proto3" json:"number,omitempty"` // of the name, as stable
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4658,6 +4700,13 @@ func (x *Event) GetError() *Error {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *Event) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 var File_umbra_vss_v1_service_proto protoreflect.FileDescriptor
@@ -4990,13 +5039,18 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\x12%\n" +
 	"\x04luns\x18\v \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\x12'\n" +
-	"\x0fsnapshots_count\x18\f \x01(\x05R\x0esnapshotsCount\"P\n" +
+	"\x0fsnapshots_count\x18\f \x01(\x05R\x0esnapshotsCount\"\xdc\x01\n" +
 	"\x11ListEventsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06set_id\x18\x02 \x01(\fR\x05setId\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"A\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05level\x18\x04 \x01(\tR\x05level\x12\"\n" +
+	"\rsince_unix_ns\x18\x05 \x01(\x03R\vsinceUnixNs\x12\"\n" +
+	"\runtil_unix_ns\x18\x06 \x01(\x03R\vuntilUnixNs\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x18\n" +
+	"\asession\x18\b \x01(\fR\asession\"A\n" +
 	"\x12ListEventsResponse\x12+\n" +
-	"\x06events\x18\x01 \x03(\v2\x13.umbra.vss.v1.EventR\x06events\"\xf1\x01\n" +
+	"\x06events\x18\x01 \x03(\v2\x13.umbra.vss.v1.EventR\x06events\"\x89\x02\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\ftime_unix_ns\x18\x02 \x01(\x03R\n" +
@@ -5007,7 +5061,9 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x06set_id\x18\x06 \x01(\fR\x05setId\x12\x16\n" +
 	"\x06object\x18\a \x01(\tR\x06object\x12\x18\n" +
 	"\amessage\x18\b \x01(\tR\amessage\x12)\n" +
-	"\x05error\x18\t \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error*\xa6\x01\n" +
+	"\x05error\x18\t \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\x12\x16\n" +
+	"\x06number\x18\n" +
+	" \x01(\x05R\x06number*\xa6\x01\n" +
 	"\x0fWriterSelection\x12 \n" +
 	"\x1cWRITER_SELECTION_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fWRITER_SELECTION_ENABLE_CLASSES\x10\x01\x12$\n" +
