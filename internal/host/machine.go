@@ -65,8 +65,12 @@ func (m *Machine) Stack(ctx context.Context, path string) ([]uint64, error) {
 }
 
 // StartGuard starts a freeze guard.
-func (m *Machine) StartGuard(ctx context.Context, fss []*freeze.Filesystem) (*freeze.Guard, error) {
-	return freeze.StartGuard(ctx, fss, m.Guard)
+func (m *Machine) StartGuard(ctx context.Context, fss []*freeze.Filesystem) (freeze.Holder, error) {
+	g, err := freeze.StartGuard(ctx, fss, m.Guard)
+	if err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // Hide writes the rules that hide LUNs.

@@ -30,16 +30,16 @@ const nasTransportable = vss.CTX_NAS_ROLLBACK | vss.Context(vss.ATTR_TRANSPORTAB
 
 // child starts the test binary as a client and waits for its first line.
 func (m *machine) child(user uint32, job ...string) (*exec.Cmd, string) {
-	m.t.Helper()
+	m.T.Helper()
 	exe := os.Args[0]
 	if user != 0 { // who may not read where go test builds
 		b, err := os.ReadFile(exe)
 		if err != nil {
-			m.t.Fatal(err)
+			m.T.Fatal(err)
 		}
-		exe = filepath.Join(m.dir, "child")
+		exe = filepath.Join(m.Dir, "child")
 		if err := os.WriteFile(exe, b, 0o755); err != nil {
-			m.t.Fatal(err)
+			m.T.Fatal(err)
 		}
 	}
 	cmd := exec.Command(exe)
@@ -47,12 +47,12 @@ func (m *machine) child(user uint32, job ...string) (*exec.Cmd, string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
-	m.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	m.T.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	var line string
 	_, _ = fmt.Fscanln(out, &line)
 	return cmd, line
@@ -63,9 +63,9 @@ func (m *machine) child(user uint32, job ...string) (*exec.Cmd, string) {
 func TestOrderOfCalls(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	l := m.a.Add(servicetest.Size, ext4())
-	m.host.AddVolume("/srv/v", l)
-	bc := m.open()
+	l := m.A.Add(servicetest.Size, servicetest.Ext4())
+	m.Host.AddVolume("/srv/v", l)
+	bc := m.Open()
 	_, err := bc.StartSnapshotSet(ctx)
 	is(t, "StartSnapshotSet of a new object", err, vss.VSS_E_BAD_STATE)
 	is(t, "AbortBackup of a new object", bc.AbortBackup(ctx), vss.VSS_E_BAD_STATE)
@@ -92,14 +92,14 @@ func TestOrderOfCalls(t *testing.T) {
 	if _, err = bc.StartSnapshotSet(ctx); err != nil {
 		t.Fatal(err)
 	}
-	other := m.initialised(nasTransportable)
+	other := m.Initialised(nasTransportable)
 	_, err = other.StartSnapshotSet(ctx)
 	is(t, "a second set on the machine", err, vss.VSS_E_SNAPSHOT_SET_IN_PROGRESS)
 	_, err = bc.AddToSnapshotSet(ctx, "/nowhere", vss.GUIDNull)
 	is(t, "AddToSnapshotSet of no volume", err, vss.VSS_E_OBJECT_NOT_FOUND)
 	_, err = bc.AddToSnapshotSet(ctx, "/srv/v", vss.NewID())
 	is(t, "AddToSnapshotSet of an unknown provider", err, vss.VSS_E_PROVIDER_NOT_REGISTERED)
-	_, err = bc.AddToSnapshotSet(ctx, "/srv/v", m.b.ID)
+	_, err = bc.AddToSnapshotSet(ctx, "/srv/v", m.B.ID)
 	is(t, "AddToSnapshotSet of a provider that cannot", err, vss.VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER)
 	if _, err = bc.AddToSnapshotSet(ctx, "/srv/v", vss.GUIDNull); err != nil {
 		t.Fatal(err)
@@ -117,6 +117,7 @@ func TestOrderOfCalls(t *testing.T) {
 	is(t, "AddToSnapshotSet after PrepareForBackup", err, vss.VSS_E_BAD_STATE)
 	_, err = bc.SaveAsXML(ctx)
 	is(t, "SaveAsXML", err, vss.S_OK)
+	m.A.Fail("EndPrepareSnapshots", &vss.Error{Code: vss.VSS_E_INSUFFICIENT_STORAGE, Op: "EndPrepareSnapshots", Object: m.A.Name, Reason: "it is full", Remedy: "Delete copies"})
 	wait(t, "DoSnapshotSet that fails", vss.VSS_E_INSUFFICIENT_STORAGE)(bc.DoSnapshotSet(ctx))
 	_, err = bc.BackupComplete(ctx)
 	is(t, "BackupComplete after a failure", err, vss.VSS_E_BAD_STATE)
@@ -136,7 +137,7 @@ func TestOrderOfCalls(t *testing.T) {
 	_, err = other.StartSnapshotSet(ctx)
 	is(t, "a second set of one object", err, vss.VSS_E_BAD_STATE)
 
-	all := m.initialised(vss.CTX_ALL)
+	all := m.Initialised(vss.CTX_ALL)
 	_, err = all.StartSnapshotSet(ctx)
 	is(t, "StartSnapshotSet in context all", err, vss.VSS_E_BAD_STATE)
 	ps, err := all.QueryProviders(ctx)
@@ -145,12 +146,12 @@ func TestOrderOfCalls(t *testing.T) {
 	}
 	_, err = all.GetSnapshotProperties(ctx, vss.NewID())
 	is(t, "properties of nothing", err, vss.VSS_E_OBJECT_NOT_FOUND)
-	r := m.open()
-	xml, _ := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	r := m.Open()
+	xml, _ := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	is(t, "InitializeForRestore", r.InitializeForRestore(ctx, xml), vss.S_OK)
 	_, err = r.ImportSnapshots(ctx)
 	is(t, "ImportSnapshots in a restore", err, vss.VSS_E_BAD_STATE)
-	is(t, "a document that is none", m.open().InitializeForBackup(ctx, []byte("<x/>")), vss.VSS_E_INVALID_XML_DOCUMENT)
+	is(t, "a document that is none", m.Open().InitializeForBackup(ctx, []byte("<x/>")), vss.VSS_E_INVALID_XML_DOCUMENT)
 }
 
 func wait(t *testing.T, what string, want vss.HResult) func(*requester.Async, error) {
@@ -174,8 +175,8 @@ func wait(t *testing.T, what string, want vss.HResult) func(*requester.Async, er
 func TestImportOverTheWire(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a, m.b)
-	bc := m.loaded(d)
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A, m.B)
+	bc := m.Loaded(d)
 	is(t, "SetContext", bc.SetContext(ctx, vss.CTX_ALL), vss.S_OK)
 	is(t, "SetBackupState", bc.SetBackupState(ctx, true, true, vss.BT_FULL, false), vss.S_OK)
 	items, err := bc.CheckImport(ctx)
@@ -212,14 +213,14 @@ func TestImportOverTheWire(t *testing.T) {
 	if ps, err := bc.QuerySnapshots(ctx); err != nil || len(ps) != 2 {
 		t.Errorf("%v, %v", ps, err)
 	}
-	if ps, err := m.initialised(vss.CTX_NAS_ROLLBACK).QuerySnapshots(ctx); err != nil || len(ps) != 0 {
+	if ps, err := m.Initialised(vss.CTX_NAS_ROLLBACK).QuerySnapshots(ctx); err != nil || len(ps) != 0 {
 		t.Errorf("another context sees %v, %v", ps, err)
 	}
 	is(t, "Close", bc.Close(), vss.S_OK)
-	if n, _, _ := m.count(); n != 2 {
+	if n, _, _ := m.Count(); n != 2 {
 		t.Errorf("%d persistent copies after Close", n)
 	}
-	adm := m.initialised(vss.CTX_ALL)
+	adm := m.Initialised(vss.CTX_ALL)
 	n, failed, err := adm.DeleteSnapshots(ctx, d.Set.ID, vss.OBJECT_SNAPSHOT_SET, false)
 	if n != 2 || !failed.IsNull() || err != nil {
 		t.Errorf("%d, %v, %v", n, failed, err)
@@ -230,16 +231,16 @@ func TestImportOverTheWire(t *testing.T) {
 func TestWait(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(ctx context.Context) error {
+	m.A.On("LocatedLUNs", func(ctx context.Context) error {
 		select {
 		case <-gate:
 		case <-ctx.Done():
 		}
 		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "LocateLUNs", Reason: "no", Remedy: "Ask"}
 	})
-	bc := m.loaded(d)
+	bc := m.Loaded(d)
 	op, err := bc.ImportSnapshots(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -271,16 +272,16 @@ func TestWait(t *testing.T) {
 func TestReleaseDoesNotStop(t *testing.T) {
 	m := newMachine(t)
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
-	bc := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	m.A.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
+	bc := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	op, err := bc.ImportSnapshots(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	is(t, "Release", op.Release(t.Context()), vss.S_OK)
 	// A second import meets it, and another queues.
-	d2 := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.b)
-	bc2 := m.loaded(d2)
+	d2 := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.B)
+	bc2 := m.Loaded(d2)
 	_, err = bc2.ImportSnapshots(t.Context())
 	if is(t, "import beside an import", err, vss.VSS_E_BAD_STATE); !errors.Is(err, vss.ErrImportInProgress) {
 		t.Errorf("%v is not ErrImportInProgress", err)
@@ -296,7 +297,7 @@ func TestReleaseDoesNotStop(t *testing.T) {
 	if code, err := op2.Wait(t.Context()); code != vss.VSS_S_ASYNC_FINISHED {
 		t.Errorf("queued: %v, %v", code, err)
 	}
-	if n, _, _ := m.count(); n != 2 {
+	if n, _, _ := m.Count(); n != 2 {
 		t.Errorf("%d copies", n)
 	}
 }
@@ -304,13 +305,13 @@ func TestReleaseDoesNotStop(t *testing.T) {
 // TestAutoRelease: copies go with their session, not with another.
 func TestAutoRelease(t *testing.T) {
 	m := newMachine(t)
-	bc := m.imported(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.a, m.b), vss.VSS_S_ASYNC_FINISHED)
-	is(t, "Close of another", m.open().Close(), vss.S_OK)
-	if n, _, _ := m.count(); n != 2 {
+	bc := m.Imported(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.A, m.B), vss.VSS_S_ASYNC_FINISHED)
+	is(t, "Close of another", m.Open().Close(), vss.S_OK)
+	if n, _, _ := m.Count(); n != 2 {
 		t.Fatalf("%d copies", n)
 	}
 	is(t, "Close", bc.Close(), vss.S_OK)
-	if c, l, i := m.count(); c+l+i != 0 || len(m.a.Names())+len(m.b.Names())+len(m.host.Attached())+len(m.host.Hidden()) != 0 {
+	if c, l, i := m.Count(); c+l+i != 0 || len(m.A.Names())+len(m.B.Names())+len(m.Host.Attached())+len(m.Host.Hidden()) != 0 {
 		t.Errorf("%d copies, %d LUNs, %d intents left", c, l, i)
 	}
 }
@@ -320,19 +321,19 @@ func TestAutoRelease(t *testing.T) {
 func TestCloseWaitsForItsOwn(t *testing.T) {
 	m := newMachine(t)
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
-	slow := m.loaded(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.a))
+	m.A.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
+	slow := m.Loaded(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.A))
 	if _, err := slow.ImportSnapshots(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- slow.Close() }()
-	m.eventually("the slow release", func() bool {
-		s, err := requester.NewHost(requester.Endpoint(m.socket)).Status(t.Context())
+	m.Eventually("the slow release", func() bool {
+		s, err := requester.NewHost(requester.Endpoint(m.Socket)).Status(t.Context())
 		return err == nil && s.Sessions == 0
 	})
 	begin := time.Now()
-	is(t, "Close", m.open().Close(), vss.S_OK)
+	is(t, "Close", m.Open().Close(), vss.S_OK)
 	if d := time.Since(begin); d > 2*time.Second {
 		t.Errorf("it took %v", d)
 	}
@@ -343,7 +344,7 @@ func TestCloseWaitsForItsOwn(t *testing.T) {
 	}
 	close(gate)
 	is(t, "slow Close", <-closed, vss.S_OK)
-	if n, _, _ := m.count(); n != 0 {
+	if n, _, _ := m.Count(); n != 0 {
 		t.Errorf("%d auto-release copies left", n)
 	}
 }
@@ -352,38 +353,38 @@ func TestCloseWaitsForItsOwn(t *testing.T) {
 // import goes on, and what it maps is released after.
 func TestClientKilled(t *testing.T) {
 	m := newMachine(t)
-	m.host.AddVolume("/srv/v", m.a.Add(servicetest.Size, ext4()))
-	cmd, line := m.child(0, "create", m.socket, "/srv/v")
+	m.Host.AddVolume("/srv/v", m.A.Add(servicetest.Size, servicetest.Ext4()))
+	cmd, line := m.child(0, "create", m.Socket, "/srv/v")
 	if line != "ready" {
 		t.Fatal(line)
 	}
 	_ = cmd.Process.Kill()
-	m.eventually("AbortSnapshots", func() bool { return m.journal.Count("AbortSnapshots") == 1 })
-	bc := m.initialised(nasTransportable)
-	m.eventually("the place for a set", func() bool { _, err := bc.StartSnapshotSet(t.Context()); return err == nil })
+	m.Eventually("AbortSnapshots", func() bool { return m.Journal.Count("AbortSnapshots") == 1 })
+	bc := m.Initialised(nasTransportable)
+	m.Eventually("the place for a set", func() bool { _, err := bc.StartSnapshotSet(t.Context()); return err == nil })
 
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
-	d := servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.a)
+	m.A.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
+	d := servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.A)
 	xml, _ := document.Marshal(d)
-	path := filepath.Join(m.dir, "set.umbra")
+	path := filepath.Join(m.Dir, "set.umbra")
 	if err := os.WriteFile(path, xml, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd, line = m.child(0, "import", m.socket, path)
+	cmd, line = m.child(0, "import", m.Socket, path)
 	if line != "ready" {
 		t.Fatal(line)
 	}
 	_ = cmd.Process.Kill()
 	time.Sleep(50 * time.Millisecond)
 	close(gate)
-	m.eventually("import.done", func() bool { return m.hasEvent("import.done") })
-	m.eventually("the release", func() bool { n, l, _ := m.count(); return n+l == 0 })
+	m.Eventually("import.done", func() bool { return m.HasEvent("import.done") })
+	m.Eventually("the release", func() bool { n, l, _ := m.Count(); return n+l == 0 })
 }
 
 func TestAccessDenied(t *testing.T) {
 	m := newMachine(t)
-	_, line := m.child(65534, "open", m.socket)
+	_, line := m.child(65534, "open", m.Socket)
 	if line != fmt.Sprint(uint32(vss.E_ACCESSDENIED)) {
 		t.Errorf("answer to an unprivileged user: %q", line)
 	}
@@ -394,11 +395,11 @@ func TestAccessDenied(t *testing.T) {
 func TestQuotas(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
-	imp := m.loaded(d)
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
+	imp := m.Loaded(d)
 
 	// Operations nobody releases. The raw client makes them cheaply.
-	c := vssv1connect.NewShadowCopyServiceClient(rpc.UnixClient(m.socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
+	c := vssv1connect.NewShadowCopyServiceClient(rpc.UnixClient(m.Socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
 	var mu sync.Mutex
 	var tokens []string
 	lease, end := context.WithCancel(ctx)
@@ -423,10 +424,10 @@ func TestQuotas(t *testing.T) {
 	if len(tokens) != service.MaxSessions-1 {
 		t.Errorf("%d sessions", len(tokens))
 	}
-	m.svc.FillOperations(service.MaxOperations)
+	m.Service.FillOperations(service.MaxOperations)
 	_, err = imp.ImportSnapshots(ctx)
 	is(t, "one operation too many", err, vss.E_OUTOFMEMORY)
-	m.svc.FillOperations(-service.MaxOperations)
+	m.Service.FillOperations(-service.MaxOperations)
 	// The refused call gave its state and its place back.
 	op, err := imp.ImportSnapshots(ctx)
 	if err != nil {
@@ -436,13 +437,13 @@ func TestQuotas(t *testing.T) {
 		t.Errorf("%v, %v", code, err)
 	}
 	end()
-	m.eventually("sessions to end", func() bool {
-		bc, err := requester.CreateBackupComponents(ctx, requester.Endpoint(m.socket))
+	m.Eventually("sessions to end", func() bool {
+		bc, err := requester.CreateBackupComponents(ctx, requester.Endpoint(m.Socket))
 		_ = closeIf(bc)
 		return err == nil
 	})
 	is(t, "Close", imp.Close(), vss.S_OK)
-	if n := m.svc.Operations(); n != 0 {
+	if n := m.Service.Operations(); n != 0 {
 		t.Errorf("%d operations of sessions that are gone", n)
 	}
 }
@@ -458,15 +459,15 @@ func closeIf(bc *requester.BackupComponents) error {
 // its next life.
 func TestStop(t *testing.T) {
 	m := newMachine(t)
-	m.imported(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.a), vss.VSS_S_ASYNC_FINISHED)
-	kept := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.b)
-	m.imported(kept, vss.VSS_S_ASYNC_FINISHED)
-	m.stop()
-	if len(m.a.Names()) != 0 || len(m.b.Names()) != 1 {
-		t.Errorf("LUNs %v %v", m.a.Names(), m.b.Names())
+	m.Imported(servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.A), vss.VSS_S_ASYNC_FINISHED)
+	kept := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.B)
+	m.Imported(kept, vss.VSS_S_ASYNC_FINISHED)
+	m.Stop()
+	if len(m.A.Names()) != 0 || len(m.B.Names()) != 1 {
+		t.Errorf("LUNs %v %v", m.A.Names(), m.B.Names())
 	}
-	m.boot("boot1")
-	if p, err := m.initialised(vss.CTX_ALL).GetSnapshotProperties(t.Context(), kept.Set.Snapshots[0].ID); err != nil || p.BlockDevice == "" {
+	m.Boot("boot1")
+	if p, err := m.Initialised(vss.CTX_ALL).GetSnapshotProperties(t.Context(), kept.Set.Snapshots[0].ID); err != nil || p.BlockDevice == "" {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -475,14 +476,14 @@ func TestStop(t *testing.T) {
 func TestDocumentAgain(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
-	err := m.cat.Update(ctx, func(t *catalog.Tx) error {
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
+	err := m.Catalog.Update(ctx, func(t *catalog.Tx) error {
 		return t.PutSet(catalog.Set{ID: d.Set.ID, Role: catalog.Created, State: catalog.SetCreated, Description: d.Set})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := requester.NewHost(requester.Endpoint(m.socket))
+	h := requester.NewHost(requester.Endpoint(m.Socket))
 	defer h.Close()
 	xml, err := h.Document(ctx, d.Set.ID)
 	if err != nil {
@@ -492,10 +493,10 @@ func TestDocumentAgain(t *testing.T) {
 	if err != nil || again.Set.Digest() != d.Set.Digest() || again.Context != d.Context {
 		t.Fatalf("%+v, %v", again, err)
 	}
-	m.imported(again, vss.VSS_S_ASYNC_FINISHED)
+	m.Imported(again, vss.VSS_S_ASYNC_FINISHED)
 	_, err = h.Document(ctx, vss.NewID())
 	is(t, "of an unknown set", err, vss.VSS_E_OBJECT_NOT_FOUND)
-	_ = m.cat.Update(ctx, func(t *catalog.Tx) error {
+	_ = m.Catalog.Update(ctx, func(t *catalog.Tx) error {
 		return t.PutSet(catalog.Set{ID: d.Set.ID, Role: catalog.Created, State: catalog.SetDeleted, Description: d.Set})
 	})
 	_, err = h.Document(ctx, d.Set.ID)

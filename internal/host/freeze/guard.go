@@ -21,6 +21,15 @@ const (
 	exitsAfter      = 300 * time.Millisecond // a guard told to go, or killed
 )
 
+// Holder is what a creation needs of a guard. *Guard is one; tests of what
+// happens around a hold have one that freezes nothing.
+type Holder interface {
+	Freeze(ctx context.Context) error
+	Lost() <-chan struct{}
+	Thaw() Report
+	Close() error
+}
+
 // Guard is a running freeze guard and the daemon's half of it: one hold, then
 // it is used up. Methods may be called concurrently; Freeze succeeds once.
 type Guard struct {

@@ -45,7 +45,7 @@ type Host interface {
 	// Stack lists the filesystem that holds path and those below it.
 	Stack(ctx context.Context, path string) ([]uint64, error)
 	// StartGuard starts a freeze guard over opened filesystems.
-	StartGuard(ctx context.Context, fss []*freeze.Filesystem) (*freeze.Guard, error)
+	StartGuard(ctx context.Context, fss []*freeze.Filesystem) (freeze.Holder, error)
 }
 
 // Creator makes sets. One exists per service.

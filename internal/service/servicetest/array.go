@@ -33,14 +33,16 @@ type Array struct {
 	made   byte // LUNs so far
 	luns   map[string]*LUN
 	bound  map[vss.ID]vss.ID // set to import
-	hooks  map[string]func(context.Context) error
+	// targets are the copies of sets made here, by set and source.
+	targets map[string]string
+	hooks   map[string]func(context.Context) error
 }
 
 // NewArray returns an array without LUNs; number keeps the names of its LUNs
 // apart from another's.
 func NewArray(number byte, j *Journal) *Array {
 	return &Array{ID: vss.NewID(), Name: fmt.Sprintf("array%d", number), Journal: j, number: number,
-		luns: map[string]*LUN{}, bound: map[vss.ID]vss.ID{}, hooks: map[string]func(context.Context) error{}}
+		luns: map[string]*LUN{}, bound: map[vss.ID]vss.ID{}, targets: map[string]string{}, hooks: map[string]func(context.Context) error{}}
 }
 
 // On makes a method call f first, and fail if f does; nil takes it back.
@@ -143,32 +145,37 @@ func (a *Array) BeginPrepareSnapshot(ctx context.Context, set, _ vss.ID, _ vss.C
 	return a.hook(ctx, "BeginPrepareSnapshot")
 }
 
-// EndPrepareSnapshots implements provider.SnapshotSetCreator; this array makes
-// no copies, and says so here.
+// EndPrepareSnapshots implements provider.SnapshotSetCreator.
 func (a *Array) EndPrepareSnapshots(ctx context.Context, _ vss.ID) error {
 	a.Journal.add("EndPrepareSnapshots %s", a.Name)
-	if err := a.hook(ctx, "EndPrepareSnapshots"); err != nil {
-		return err
-	}
-	return &vss.Error{Code: vss.VSS_E_INSUFFICIENT_STORAGE, Op: "EndPrepareSnapshots", Object: a.Name, Reason: "this array makes no copies", Remedy: "Use a real one"}
+	return a.hook(ctx, "EndPrepareSnapshots")
 }
 
-// The rest of provider.SnapshotSetCreator is not reached.
+// PreCommitSnapshots implements provider.SnapshotSetCreator.
+func (a *Array) PreCommitSnapshots(ctx context.Context, _ vss.ID) error {
+	return a.hook(ctx, "PreCommitSnapshots")
+}
 
-// PreCommitSnapshots is not reached.
-func (a *Array) PreCommitSnapshots(context.Context, vss.ID) error { return nil }
+// CommitSnapshots implements provider.SnapshotSetCreator.
+func (a *Array) CommitSnapshots(ctx context.Context, _ vss.ID) error {
+	a.Journal.add("CommitSnapshots %s", a.Name)
+	return a.hook(ctx, "CommitSnapshots")
+}
 
-// CommitSnapshots is not reached.
-func (a *Array) CommitSnapshots(context.Context, vss.ID) error { return nil }
+// PostCommitSnapshots implements provider.SnapshotSetCreator.
+func (a *Array) PostCommitSnapshots(ctx context.Context, _ vss.ID, _ int) error {
+	return a.hook(ctx, "PostCommitSnapshots")
+}
 
-// PostCommitSnapshots is not reached.
-func (a *Array) PostCommitSnapshots(context.Context, vss.ID, int) error { return nil }
+// PreFinalCommitSnapshots implements provider.SnapshotSetCreator.
+func (a *Array) PreFinalCommitSnapshots(ctx context.Context, _ vss.ID) error {
+	return a.hook(ctx, "PreFinalCommitSnapshots")
+}
 
-// PreFinalCommitSnapshots is not reached.
-func (a *Array) PreFinalCommitSnapshots(context.Context, vss.ID) error { return nil }
-
-// PostFinalCommitSnapshots is not reached.
-func (a *Array) PostFinalCommitSnapshots(context.Context, vss.ID) error { return nil }
+// PostFinalCommitSnapshots implements provider.SnapshotSetCreator.
+func (a *Array) PostFinalCommitSnapshots(ctx context.Context, _ vss.ID) error {
+	return a.hook(ctx, "PostFinalCommitSnapshots")
+}
 
 // AbortSnapshots implements provider.SnapshotSetCreator.
 func (a *Array) AbortSnapshots(ctx context.Context, _ vss.ID) error {
@@ -176,9 +183,37 @@ func (a *Array) AbortSnapshots(ctx context.Context, _ vss.ID) error {
 	return a.hook(ctx, "AbortSnapshots")
 }
 
-// GetTargetLUNs implements provider.Hardware.
-func (a *Array) GetTargetLUNs(_ context.Context, set vss.ID, _ []string, _ []lun.Info) ([]lun.Info, error) {
-	return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "GetTargetLUNs", Object: set.String(), Reason: "this array makes no copies", Remedy: "Use a real one"}
+// GetTargetLUNs implements provider.Hardware. The copies are made when they
+// are first asked for, one for each LUN of the set.
+func (a *Array) GetTargetLUNs(ctx context.Context, set vss.ID, _ []string, luns []lun.Info) ([]lun.Info, error) {
+	if err := a.hook(ctx, "GetTargetLUNs"); err != nil {
+		return nil, err
+	}
+	var out []lun.Info
+	for _, l := range luns {
+		key := set.String() + l.Name()
+		a.mu.Lock()
+		name, ok := a.targets[key]
+		a.mu.Unlock()
+		if !ok {
+			source, found := a.LUN(l.Name())
+			if !found {
+				return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "GetTargetLUNs", Object: l.Name(), Reason: "no such LUN", Remedy: "Create a new set"}
+			}
+			name = a.Add(source.Size, source.Filesystem).Info.Name()
+			a.mu.Lock()
+			a.targets[key] = name
+			a.mu.Unlock()
+		}
+		target, _ := a.LUN(name)
+		out = append(out, target.Info)
+	}
+	return out, nil
+}
+
+// IssueTicket implements provider.TicketIssuer.
+func (a *Array) IssueTicket(ctx context.Context, _ vss.ID, digest [32]byte) ([]byte, error) {
+	return Ticket(digest), a.hook(ctx, "IssueTicket")
 }
 
 // BeginImport implements provider.ImportBinder.

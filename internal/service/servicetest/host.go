@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
@@ -320,14 +323,34 @@ func (h *Host) Detach(ctx context.Context, d block.Device) error {
 // Ready is the initiators' answer.
 func (h *Host) Ready(ctx context.Context) error { return h.hook(ctx, "Ready") }
 
-// AddVolume mounts an original LUN's filesystem at path.
+// AddVolume mounts an original LUN's filesystem at path. If there is a folder
+// of this name, sets can be made of it: the folder is opened and flushed, and
+// some disk of the real machine lends its write counters; nothing is frozen.
 func (h *Host) AddVolume(path string, l LUN) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hidden[l.Info.Name()] = true
 	d := h.attach(l)
-	h.volumes[path] = volume.Volume{Name: path, MountPoint: path, SuperDev: d.Dev(), Filesystem: l.Filesystem,
-		Members: []volume.Member{{Device: d, Disk: d, Role: "data", Extents: []lun.Extent{{Length: l.Size}}}}}
+	v := volume.Volume{Name: path, MountPoint: path, SuperDev: d.Dev(), Filesystem: l.Filesystem}
+	counted := d
+	var st unix.Stat_t
+	if unix.Stat(path, &st) == nil {
+		v.RootDev, v.RootIno = uint64(st.Dev), st.Ino
+		counted.Major, counted.Minor = anyDisk()
+	}
+	v.Members = []volume.Member{{Device: counted, Disk: d, Role: "data", Extents: []lun.Extent{{Length: l.Size}}}}
+	h.volumes[path] = v
+}
+
+// anyDisk is the number of some block device that counts writes.
+func anyDisk() (major, minor uint32) {
+	entries, _ := os.ReadDir("/sys/dev/block")
+	for _, e := range entries {
+		if _, err := fmt.Sscanf(e.Name(), "%d:%d", &major, &minor); err == nil {
+			return major, minor
+		}
+	}
+	return 0, 0
 }
 
 // Root and Volume know the volumes of AddVolume.
@@ -362,7 +385,29 @@ func (h *Host) Backing(context.Context, volume.Volume) ([]uint64, error) { retur
 // Stack is nothing.
 func (h *Host) Stack(context.Context, string) ([]uint64, error) { return nil, nil }
 
-// StartGuard refuses: there is nothing to freeze here.
-func (h *Host) StartGuard(context.Context, []*freeze.Filesystem) (*freeze.Guard, error) {
-	return nil, gone("freeze", "guard")
+// StartGuard starts a guard that freezes nothing; its hooks are "Freeze" and
+// "Thaw".
+func (h *Host) StartGuard(ctx context.Context, fss []*freeze.Filesystem) (freeze.Holder, error) {
+	if err := h.hook(ctx, "StartGuard"); err != nil {
+		return nil, err
+	}
+	return &guard{h: h, lost: make(chan struct{})}, nil
 }
+
+type guard struct {
+	h    *Host
+	lost chan struct{}
+}
+
+func (g *guard) Freeze(ctx context.Context) error {
+	g.h.Journal.add("Freeze")
+	return g.h.hook(ctx, "Freeze")
+}
+
+func (g *guard) Thaw() freeze.Report {
+	g.h.Journal.add("Thaw")
+	return freeze.Report{Released: true, Err: g.h.hook(context.Background(), "Thaw")}
+}
+
+func (g *guard) Lost() <-chan struct{} { return g.lost }
+func (g *guard) Close() error          { return nil }
