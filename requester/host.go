@@ -192,29 +192,51 @@ func (h *Host) Document(ctx context.Context, id vss.ID) ([]byte, error) {
 	return r.Msg.Document, nil
 }
 
-// Event is an entry of the service's event log.
+// Event is an entry of the service's event log. Number and Name mean the same
+// in every version: docs/operations.md lists them.
 type Event struct {
 	ID      string     `json:"id"`
 	Time    time.Time  `json:"time"`
-	Level   string     `json:"level"`
+	Level   string     `json:"level"` // info, warning or error
+	Number  int        `json:"number"`
 	Name    string     `json:"name"`
-	Session string     `json:"session"`
+	Session vss.ID     `json:"session,omitzero"`
 	SetID   vss.ID     `json:"set_id,omitzero"`
 	Object  string     `json:"object,omitempty"`
 	Message string     `json:"message"`
 	Err     *vss.Error `json:"error,omitempty"`
 }
 
-// Events lists the newest events first: all, those of one set, or the one with
-// the given ID; limit 0 means 100.
-func (h *Host) Events(ctx context.Context, id string, set vss.ID, limit int) ([]Event, error) {
-	r, err := h.client.ListEvents(ctx, connect.NewRequest(&vssv1.ListEventsRequest{Id: id, SetId: set[:], Limit: uint32(limit)}))
+// EventQuery chooses events; a zero field chooses all.
+type EventQuery struct {
+	ID      string
+	SetID   vss.ID
+	Session vss.ID
+	Name    string    // "import.done", or all of an area: "import"
+	Level   string    // that and worse: "warning" is warnings and errors
+	Since   time.Time // at that time or later
+	Until   time.Time // before that time
+	Limit   int       // 0 is 100; the service keeps about 10,000
+}
+
+// Events lists the newest of the chosen events first. A level or name that
+// does not exist is E_INVALIDARG.
+func (h *Host) Events(ctx context.Context, q EventQuery) ([]Event, error) {
+	m := &vssv1.ListEventsRequest{Id: q.ID, SetId: q.SetID[:], Session: q.Session[:], Name: q.Name, Level: q.Level, Limit: uint32(max(q.Limit, 0))}
+	if !q.Since.IsZero() {
+		m.SinceUnixNs = q.Since.UnixNano()
+	}
+	if !q.Until.IsZero() {
+		m.UntilUnixNs = q.Until.UnixNano()
+	}
+	r, err := h.client.ListEvents(ctx, connect.NewRequest(m))
 	if err != nil {
 		return nil, h.fix("ListEvents", err)
 	}
 	var out []Event
 	for _, e := range r.Msg.Events {
-		out = append(out, Event{e.Id, time.Unix(0, e.TimeUnixNs), e.Level, e.Name, e.Session, idOf(e.SetId), e.Object, e.Message, rpc.ErrorFromProto(e.Error)})
+		session, _ := vss.ParseID(e.Session) // GUID_NULL for what belongs to none
+		out = append(out, Event{e.Id, time.Unix(0, e.TimeUnixNs), e.Level, int(e.Number), e.Name, session, idOf(e.SetId), e.Object, e.Message, rpc.ErrorFromProto(e.Error)})
 	}
 	return out, nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,7 +15,7 @@ import (
 
 func (a *app) listCmd() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List sets, copies, providers, LUNs, events",
-		Example: "  umbra list copies\n  umbra list luns --orphaned\n  umbra list events --set 77aa... --output json"}
+		Example: "  umbra list copies\n  umbra list luns --orphaned\n  umbra list events --level warning --since 2h"}
 	c.AddCommand(a.listSets(), a.listCopies(), a.listProviders(), a.listLUNs(), a.listEvents(), a.listArrays())
 	return c
 }
@@ -105,44 +107,97 @@ func printLUNs(w io.Writer, luns []requester.LUN) {
 }
 
 func (a *app) listEvents() *cobra.Command {
-	var id, set string
-	var limit int
-	c := &cobra.Command{Use: "events", Short: "The service's event log, newest first", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
-		setID := vss.GUIDNull
-		if set != "" {
+	var q requester.EventQuery
+	var set, session, since, until string
+	c := &cobra.Command{Use: "events", Short: "The service's event log, newest first",
+		Long: `List what the service recorded, the newest first. Options choose; several of
+them choose what all of them choose. Names, numbers and levels are stable:
+docs/operations.md lists them. The service keeps the last 10,000 events.
+
+--since and --until take a time (2026-01-02, "2026-01-02 15:04", RFC 3339) or how
+long ago it was (90s, 2h, 7d).`,
+		Example: `  umbra list events --level warning --since 2h
+  umbra list events --set 77aa...
+  umbra list events --name import --since 2026-01-02 --until 2026-01-03
+  umbra list events --level error --limit 1000 --output json
+  umbra list events --id 4711`,
+		Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+			now := time.Now()
 			var err error
-			if setID, err = parseID(set); err != nil {
+			for into, text := range map[*vss.ID]string{&q.SetID: set, &q.Session: session} {
+				if text == "" {
+					continue
+				}
+				if *into, err = parseID(text); err != nil {
+					return err
+				}
+			}
+			if q.Since, err = parseTime("--since", since, now); err != nil {
 				return err
 			}
-		}
-		h := a.host()
-		defer h.Close()
-		es, err := h.Events(cmd.Context(), id, setID, limit)
-		if err != nil {
-			return err
-		}
-		return a.emit(es, func(w io.Writer) {
-			fmt.Fprintln(w, "EVENT\tTIME\tLEVEL\tNAME\tOBJECT\tMESSAGE")
-			for _, e := range es {
-				msg := e.Message
-				if e.Err != nil {
-					msg += ": " + e.Err.Error()
-					if e.Err.Remedy != "" {
-						msg += ". " + e.Err.Remedy
-					}
-				}
-				object := e.Object
-				if object == "" && !e.SetID.IsNull() {
-					object = e.SetID.String()
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Time.Local().Format(time.DateTime), e.Level, e.Name, orElse(object, "-"), msg)
+			if q.Until, err = parseTime("--until", until, now); err != nil {
+				return err
 			}
-		})
-	}}
-	c.Flags().StringVar(&id, "id", "", "only the event with this ID")
-	c.Flags().StringVar(&set, "set", "", "only events of this set")
-	c.Flags().IntVar(&limit, "limit", 100, "at most so many")
+			if q.Limit < 1 {
+				return usageError{fmt.Errorf("--limit %d: give a number of events, at least 1", q.Limit)}
+			}
+			h := a.host()
+			defer h.Close()
+			es, err := h.Events(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			return a.emit(es, func(w io.Writer) { printEvents(w, es) })
+		}}
+	f := c.Flags()
+	f.StringVar(&q.ID, "id", "", "only the event with this ID")
+	f.StringVar(&set, "set", "", "only events of this set")
+	f.StringVar(&session, "session", "", "only events of this session (requester object)")
+	f.StringVar(&q.Name, "name", "", "only events of this name (import.done), or area (import)")
+	f.StringVar(&q.Level, "level", "", "only events of this level (info, warning, error) and worse")
+	f.StringVar(&since, "since", "", "only events since then: a time, or how long ago")
+	f.StringVar(&until, "until", "", "only events before then: a time, or how long ago")
+	f.IntVar(&q.Limit, "limit", 100, "at most so many")
 	return c
+}
+
+func printEvents(w io.Writer, es []requester.Event) {
+	fmt.Fprintln(w, "EVENT\tTIME\tLEVEL\tNUMBER\tNAME\tOBJECT\tMESSAGE")
+	for _, e := range es {
+		msg := e.Message
+		if e.Err != nil {
+			msg += ": " + e.Err.Error()
+			if e.Err.Remedy != "" {
+				msg += ". " + e.Err.Remedy
+			}
+		}
+		object := e.Object
+		if object == "" && !e.SetID.IsNull() {
+			object = e.SetID.String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.ID, e.Time.Local().Format(time.DateTime), e.Level, e.Number, e.Name, orElse(object, "-"), msg)
+	}
+}
+
+// parseTime reads a time, or how long before now it was; "" is the zero time.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, -int(n)), nil
+		}
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usageError{fmt.Errorf("%s %q: give a time such as 2026-01-02 or 2026-01-02T15:04:05Z, or how long ago it was: 90s, 2h, 7d", flag, text)}
 }
 
 func (a *app) listArrays() *cobra.Command {

@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -208,11 +210,15 @@ func setProto(s catalog.Set) *vssv1.Set {
 	return p
 }
 
-// ListEvents lists the newest events first.
-func (v Server) ListEvents(ctx context.Context, req *connect.Request[vssv1.ListEventsRequest]) (*connect.Response[vssv1.ListEventsResponse], error) {
+// ListEvents lists the newest of the chosen events first.
+func (v Server) ListEvents(_ context.Context, req *connect.Request[vssv1.ListEventsRequest]) (*connect.Response[vssv1.ListEventsResponse], error) {
+	q, err := eventQuery(req.Msg)
+	if err != nil {
+		return nil, err
+	}
 	out := &vssv1.ListEventsResponse{}
-	err := v.S.Catalog.View(func(t *catalog.Tx) error {
-		es, err := t.Events(req.Msg.Id, idOf(req.Msg.SetId), int(req.Msg.Limit))
+	err = v.S.Catalog.View(func(t *catalog.Tx) error {
+		es, err := t.FindEvents(q)
 		for _, e := range es {
 			out.Events = append(out.Events, eventProto(e))
 		}
@@ -222,4 +228,32 @@ func (v Server) ListEvents(ctx context.Context, req *connect.Request[vssv1.ListE
 		return nil, err
 	}
 	return connect.NewResponse(out), nil
+}
+
+// eventQuery reads what is asked for. A name that no event has is refused:
+// whoever misspells it must not read "nothing happened".
+func eventQuery(m *vssv1.ListEventsRequest) (catalog.EventQuery, error) {
+	q := catalog.EventQuery{ID: m.Id, Set: idOf(m.SetId), Session: idOf(m.Session), Name: m.Name, Level: catalog.Level(m.Level),
+		Limit: int(min(m.Limit, catalog.MaxEvents))}
+	if m.SinceUnixNs != 0 {
+		q.Since = time.Unix(0, m.SinceUnixNs)
+	}
+	if m.UntilUnixNs != 0 {
+		q.Until = time.Unix(0, m.UntilUnixNs)
+	}
+	bad := func(object, reason, remedy string) (catalog.EventQuery, error) {
+		return q, &vss.Error{Code: vss.E_INVALIDARG, Op: "ListEvents", Object: object, Reason: reason, Remedy: remedy}
+	}
+	_, err := strconv.ParseUint(m.Id, 10, 64)
+	switch {
+	case m.Id != "" && err != nil:
+		return bad("event "+strconv.Quote(m.Id), "an event's ID is a number", "See the first column of umbra list events")
+	case m.Level != "" && !q.Level.Valid():
+		return bad("level "+strconv.Quote(m.Level), "there is no such level", "The levels are info, warning and error")
+	case m.Name != "" && !catalog.KnownName(m.Name):
+		return bad("event "+strconv.Quote(m.Name), "no event has this name", "Give a name such as import.done, or its first part; docs/operations.md lists them")
+	case !q.Since.IsZero() && !q.Until.IsZero() && q.Until.Before(q.Since):
+		return bad("until "+q.Until.Format(time.RFC3339), "it is before the beginning, "+q.Since.Format(time.RFC3339), "Give the earlier time as the beginning")
+	}
+	return q, nil
 }

@@ -39,6 +39,6 @@ func lunProto(l catalog.LUN) *vssv1.LUN {
 }
 
 func eventProto(e catalog.Event) *vssv1.Event {
-	return &vssv1.Event{Id: e.ID, TimeUnixNs: e.Time.UnixNano(), Level: e.Level, Name: e.Name, Session: e.Session.String(), SetId: e.SetID[:],
+	return &vssv1.Event{Id: e.ID, TimeUnixNs: e.Time.UnixNano(), Level: e.Level, Name: e.Name, Number: int32(e.Number), Session: e.Session.String(), SetId: e.SetID[:],
 		Object: e.Object, Message: e.Message, Error: rpc.ErrorToProto(e.Failure.Err())}
 }
