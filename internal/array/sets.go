@@ -208,7 +208,7 @@ func (a *Array) checkTime(ctx context.Context, p *pending) error {
 		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "prepare set", Object: p.id.String(),
 			Reason: fmt.Sprintf("cloning would hold writes for about %v, longer than the limit of %v: the LUNs have %d extents, %d of them in %s",
 				predicted.Round(time.Millisecond), a.cfg.CloneLimit, total, most, worst),
-			Remedy: fmt.Sprintf("Defragment %s on the array (xfs_fsr %s), put fewer LUNs in the set, or raise --clone-limit to at most %v", worst, a.store.Path(worst), maxCloneLimit)}
+			Remedy: fmt.Sprintf("Defragment %s on the array (%s), put fewer LUNs in the set, or raise --clone-limit to at most %v", worst, a.store.Defragment(worst), maxCloneLimit)}
 	}
 	all := predicted
 	for _, o := range a.unfinished(func(o *pending) bool { return o != p }) {
@@ -308,11 +308,20 @@ func (a *Array) commitSet(ctx context.Context, host string, set vss.ID) (time.Du
 // the same.
 func (a *Array) postCommitSet(ctx context.Context, host string, set vss.ID) (uint64, error) {
 	const op = "post-commit set"
-	if r := a.state.set(set); r != nil && r.State == setCommitted && r.Host == host {
+	recorded := func() *setRecord {
+		if r := a.state.set(set); r != nil && r.State == setCommitted && r.Host == host {
+			return r
+		}
+		return nil
+	}
+	if r := recorded(); r != nil {
 		return r.Generation, nil
 	}
 	p, err := a.enter(ctx, op, host, set, phaseCommitted)
 	if err != nil {
+		if r := recorded(); r != nil { // by the call that this one repeats, and waited for
+			return r.Generation, nil
+		}
 		return 0, err
 	}
 	defer p.mu.Unlock()

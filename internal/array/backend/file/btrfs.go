@@ -2,6 +2,7 @@ package file
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"unsafe"
 
@@ -39,19 +40,29 @@ func isBtrfs(path string) bool {
 	return unix.Statfs(path, &st) == nil && uint32(st.Type) == unix.BTRFS_SUPER_MAGIC
 }
 
-// writeInPlace makes files that will be made in dir files without
-// copy-on-write. Those that are there stay as they are: only an empty file can
-// be changed.
-func writeInPlace(dir string) error {
-	d, err := os.Open(dir)
-	if err == nil {
-		defer d.Close()
-		err = setNoCOW(d, true)
+// prepareBtrfs makes files that will be made in dir files without
+// copy-on-write, and tries whether extents can be counted: not to be able to
+// foretell a hold is found out here, not by every set. Files that are there stay
+// as they are: only an empty one can be changed.
+func prepareBtrfs(dir string) error {
+	refuse := func(code vss.HResult, reason, remedy string, err error) error {
+		return &vss.Error{Code: code, Op: "open store", Object: dir, Reason: reason, Remedy: remedy, Err: err}
 	}
+	d, err := os.Open(dir)
 	if err != nil {
-		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "open store", Object: dir,
-			Reason: "this btrfs has no files without copy-on-write (NOCOW), so LUNs would fall into ever more pieces",
-			Remedy: "Put the array's folder on XFS, or on a btrfs on which `chattr +C` works", Err: err}
+		return failed("open store", dir, "the folder cannot be opened", "Check that the store is mounted", err)
+	}
+	defer d.Close()
+	if err := setNoCOW(d, true); err != nil {
+		return refuse(vss.VSS_E_PROVIDER_VETO, "this btrfs has no files without copy-on-write (NOCOW), so LUNs would fall into ever more pieces",
+			"Put the array's folder on XFS, or on a btrfs on which `chattr +C` works", err)
+	}
+	switch _, err := countItems(int(d.Fd())); {
+	case errors.Is(err, unix.EPERM):
+		return refuse(vss.E_ACCESSDENIED, "only root may count extents on btrfs, and without that nobody knows how long a copy holds writes",
+			"Run the array as root, or put its folder on XFS", err)
+	case err != nil:
+		return refuse(vss.VSS_E_PROVIDER_VETO, "this kernel cannot count extents on btrfs", "Put the array's folder on XFS", err)
 	}
 	return nil
 }

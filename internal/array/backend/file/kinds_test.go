@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -34,6 +35,10 @@ func onEach(t *testing.T, test func(*testing.T, *Store)) {
 // on mounts a new filesystem until the test ends.
 func on(t testing.TB, fstype string, mkfs ...string) string {
 	t.Helper()
+	if fstype == "tmpfs" {
+		needRoot(t)
+		return looptest.Mount(t, fstype, fstype, "size=1g")
+	}
 	dev := looptest.NewHost(t).Attach(t, looptest.File(t, 1<<30), false)
 	looptest.Mkfs(t, fstype, dev.Path, mkfs...)
 	return looptest.Mount(t, fstype, dev.Path, "")
@@ -55,7 +60,7 @@ func openOn(t testing.TB, dir string) *Store {
 
 // A filesystem that cannot share blocks gets an image, whatever it is.
 func TestImageWhereNothingReflinks(t *testing.T) {
-	for _, fs := range [][]string{{"ext4"}, {"xfs", "-m", "reflink=0"}} {
+	for _, fs := range [][]string{{"ext4"}, {"xfs", "-m", "reflink=0"}, {"tmpfs"}} {
 		t.Run(strings.Join(fs, " "), func(t *testing.T) {
 			dir := on(t, fs[0], fs[1:]...)
 			cfg := Config{Dir: filepath.Join(dir, "store"), Image: filepath.Join(dir, "store.img")}
@@ -124,7 +129,7 @@ func TestPersistSurvivesPowerFailure(t *testing.T) {
 }
 
 // Extents that lie one behind the other are cloned one by one; FIEMAP shows
-// them as one.
+// them as one. What the array recommends brings them together.
 func TestBtrfsCountsWhatIsCloned(t *testing.T) {
 	s := openOn(t, on(t, "btrfs"))
 	const extents = 1500 // more than one answer of the kernel holds
@@ -142,14 +147,27 @@ func TestBtrfsCountsWhatIsCloned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b := begin(t, s, []Source{{n, 16 << 20}})
-	defer b.Discard()
+	counted := func() uint64 {
+		t.Helper()
+		b := begin(t, s, []Source{{n, 16 << 20}})
+		if _, err := b.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.Finish() // the copy stays: what is defragmented has shared blocks
+		total, _, _ := b.Extents()
+		return total
+	}
+	total := counted()
 	shown, err := countExtents(int(f.Fd()))
 	if err != nil || shown >= extents {
 		t.Fatalf("FIEMAP shows %d, %v: there is nothing to test", shown, err)
 	}
-	if total, _, _ := b.Extents(); total < extents || total > extents+2 {
+	if total < extents || total > extents+2 {
 		t.Errorf("counted %d, want %d; FIEMAP shows %d", total, extents, shown)
+	}
+	looptest.Run(t, "sh", "-c", s.Defragment(n))
+	if after := counted(); after > extents/10 {
+		t.Errorf("%d of %d extents are left by %s", after, extents, s.Defragment(n))
 	}
 }
 
@@ -229,5 +247,32 @@ func TestBtrfsDevicesOfAllSubvolumes(t *testing.T) {
 		if devs[dev] == "" {
 			t.Errorf("%s, %x, is not among %x", path, dev, devs)
 		}
+	}
+}
+
+// Without the right to count extents there is no store on btrfs.
+func TestBtrfsNeedsRoot(t *testing.T) {
+	dir := on(t, "btrfs")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, fewer [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	fewer = all
+	fewer[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	if err := unix.Capset(&hdr, &fewer[0]); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Config{Dir: filepath.Join(dir, "store")})
+	if rerr := unix.Capset(&hdr, &all[0]); rerr != nil {
+		t.Fatal(rerr)
+	}
+	if err == nil {
+		s.Close()
+	}
+	if vss.CodeOf(err) != vss.E_ACCESSDENIED || !strings.Contains(vss.AsError("", err).Remedy, "root") {
+		t.Fatalf("got %v", err)
 	}
 }

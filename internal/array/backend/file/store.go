@@ -65,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, failed("open store", s.luns, "its folder cannot be made", "Check that the store is mounted read-write", err)
 	}
 	if s.btrfs = isBtrfs(s.luns); s.btrfs {
-		if err := writeInPlace(s.luns); err != nil {
+		if err := prepareBtrfs(s.luns); err != nil {
 			return nil, err
 		}
 	}
@@ -127,6 +127,15 @@ func (s *Store) Remove(n lun.NAA) error {
 		return failed("delete LUN", n.String(), "its file cannot be removed", "Check the store's state with dmesg", err)
 	}
 	return nil
+}
+
+// Defragment is the command that an administrator can give to bring a LUN's
+// file together again.
+func (s *Store) Defragment(n lun.NAA) string {
+	if s.btrfs {
+		return "btrfs filesystem defragment -f -t 32M " + s.Path(n)
+	}
+	return "xfs_fsr " + s.Path(n)
 }
 
 // Size returns a LUN's size in bytes; VSS_E_OBJECT_NOT_FOUND if its file is gone.

@@ -174,9 +174,8 @@ func statOf(t *testing.T, path string) (dev, ino uint64) {
 }
 
 func TestNoMkfs(t *testing.T) {
-	needRoot(t)
+	dir := on(t, "tmpfs")
 	t.Setenv("PATH", t.TempDir())
-	dir := t.TempDir()
 	_, err := Open(t.Context(), Config{Dir: filepath.Join(dir, "store"), Image: filepath.Join(dir, "store.img")})
 	if vss.CodeOf(err) != vss.VSS_E_PROVIDER_VETO || !strings.Contains(vss.AsError("", err).Remedy, "xfsprogs") {
 		t.Fatalf("got %v", err)
