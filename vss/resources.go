@@ -29,10 +29,6 @@ func (e *Error) classified() *Error {
 	}
 	c := *e
 	c.Code = E_OUTOFMEMORY
-	if c.Remedy == "" {
-		c.Remedy = lackRemedy
-	}
+	c.Remedy = "Free memory or descriptors on this machine, or raise the service's limits, then try again"
 	return &c
 }
-
-const lackRemedy = "Free memory or descriptors on this machine, or raise the service's limits, then try again"

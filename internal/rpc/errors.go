@@ -199,8 +199,14 @@ func recorded(procedure string, err error) error {
 	if e.EventID == "" {
 		e.EventID = UnexpectedHook(procedure, &e)
 	}
+	if e.Remedy == "" {
+		e.Remedy = SeeEvent(e.EventID)
+	}
 	return &e
 }
+
+// SeeEvent is the remedy of what nobody foresaw.
+func SeeEvent(id string) string { return "See umbra list events --id " + id + ", and report it" }
 
 // Panicked is the error of a recovered panic.
 func Panicked(op string, value any) error {

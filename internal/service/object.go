@@ -10,6 +10,7 @@ import (
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/session"
@@ -185,6 +186,9 @@ func (s *Service) withEvent(o *object, op string, out async.Outcome) async.Outco
 	if e.EventID == "" {
 		e.EventID, _ = s.Catalog.Log(context.WithoutCancel(s.base), catalog.Event{Level: "error", Name: "service.unexpected", Session: o.id, Object: op,
 			Message: "an operation failed in a way nobody foresaw", Failure: catalog.FailureOf(&e)})
+	}
+	if e.Remedy == "" {
+		e.Remedy = rpc.SeeEvent(e.EventID)
 	}
 	out.Err = &e
 	return out
