@@ -46,6 +46,7 @@ var Kinds = []Kind{
 	{202, "import.failed", Failed, "no copy is here; what is left is listed"},
 	{203, "import.refused", Failed, "the import was refused before anything was unmasked"},
 	{204, "import.rules-left", Warning, "udev rules of LUNs that did not come could not be removed"},
+	{205, "import.copy-failed", Failed, "one copy of a set, named by its LUN, could not be imported, or a provider refused them all"},
 
 	{300, "copy.not-mounted", Warning, "a copy is imported and has a block node, but no device object; the reason is in it"},
 	{310, "delete.done", Info, "a copy was deleted"},
@@ -56,7 +57,7 @@ var Kinds = []Kind{
 	{402, "cleanup.failed", Failed, "something could not be cleaned up and stays listed"},
 
 	{500, "recovery.thawed", Warning, "at start: a filesystem that may have been left frozen was dealt with; the action is in the message"},
-	{501, "recovery.create-dropped", Warning, "at start: a set that was being made was dropped"},
+	{501, "recovery.create-dropped", Warning, "at start: a set that was being made was dropped; or later: what a failed creation had left, which its array could not be told before"},
 	{502, "recovery.import-interrupted", Warning, "at start: an import that was broken off is listed"},
 	{503, "recovery.cleanup-interrupted", Warning, "at start: a clean-up was broken off; run it again"},
 	{504, "recovery.delete-finished", Warning, "at start: a deletion that was broken off was finished"},
@@ -65,7 +66,7 @@ var Kinds = []Kind{
 	{507, "recovery.copy-missing", Failed, "at start: an imported copy's LUN did not come back; it is looked for from then on"},
 	{508, "recovery.copy-found", Info, "later: such a copy is attached, mounted and exposed again"},
 	{509, "recovery.exposure-lost", Failed, "at start: an exposure could not be restored"},
-	{510, "recovery.failed", Failed, "at start: something could not be put right; it is tried again at the next start"},
+	{510, "recovery.failed", Failed, "at start: something could not be put right; it is tried again at the next start, a creation's leftovers before as well"},
 
 	{900, "service.unexpected", Failed, "an operation failed in a way nobody foresaw (`VSS_E_UNEXPECTED`); please report it"},
 	{901, "service.panic", Failed, "a defect was caught; the message is the stack"},

@@ -39,7 +39,7 @@ func TestKinds(t *testing.T) {
 // TestNumbersStay: what is in people's alerts is not used for something else.
 func TestNumbersStay(t *testing.T) {
 	for name, number := range map[string]int{"create.done": 100, "create.failed": 101, "import.done": 200, "import.partial": 201, "import.failed": 202,
-		"import.refused": 203, "import.rules-left": 204, "copy.not-mounted": 300, "delete.done": 310, "delete.failed": 311, "cleanup.masked": 400,
+		"import.refused": 203, "import.rules-left": 204, "import.copy-failed": 205, "copy.not-mounted": 300, "delete.done": 310, "delete.failed": 311, "cleanup.masked": 400,
 		"cleanup.reclaimed": 401, "cleanup.failed": 402, "recovery.thawed": 500, "recovery.create-dropped": 501, "recovery.import-interrupted": 502,
 		"recovery.cleanup-interrupted": 503, "recovery.delete-finished": 504, "recovery.auto-released": 505, "recovery.not-released": 506,
 		"recovery.copy-missing": 507, "recovery.copy-found": 508, "recovery.exposure-lost": 509, "recovery.failed": 510,

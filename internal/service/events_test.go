@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/service/servicetest"
 	"github.com/umbra-vss/umbra/requester"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -19,11 +20,11 @@ func TestListEvents(t *testing.T) {
 	for i, e := range []catalog.Event{{Name: "create.done", SetID: set}, {Name: "import.partial", SetID: set, Session: session},
 		{Name: "import.failed", Failure: &catalog.Failure{Code: vss.VSS_E_PROVIDER_VETO, Reason: "why", Remedy: "do"}}} {
 		e.Time = at(i)
-		if _, err := m.cat.Log(t.Context(), e); err != nil {
+		if _, err := m.Catalog.Log(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h := requester.NewHost(requester.Endpoint(m.socket))
+	h := requester.NewHost(requester.Endpoint(m.Socket))
 	defer h.Close()
 	for _, tt := range []struct {
 		what string
@@ -71,5 +72,25 @@ func TestListEvents(t *testing.T) {
 	} {
 		_, err := h.Events(t.Context(), q)
 		is(t, what, err, vss.E_INVALIDARG)
+	}
+}
+
+// TestUnlistedAnswer: what a provider may not answer has an event that names it
+// and the method (requester.md 3.9), and the error refers to it.
+func TestUnlistedAnswer(t *testing.T) {
+	m := newMachine(t)
+	m.A.Fail("BeginImport", &vss.Error{Code: vss.VSS_E_UNSUPPORTED_CONTEXT, Reason: "odd", Remedy: "none"})
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
+	bc := m.Loaded(d)
+	op, err := bc.ImportSnapshots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = op.Wait(t.Context())
+	h := requester.NewHost(requester.Endpoint(m.Socket))
+	defer h.Close()
+	es, lerr := h.Events(t.Context(), requester.EventQuery{Name: "provider.unexpected"})
+	if lerr != nil || len(es) != 1 || es[0].Object != m.A.Name || es[0].Number != 902 || !strings.Contains(es[0].Message, "BeginImport") || es[0].Err.Code != vss.VSS_E_UNEXPECTED_PROVIDER_ERROR {
+		t.Errorf("%+v, %v; the import: %v", es, lerr, err)
 	}
 }

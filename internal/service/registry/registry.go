@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/provider"
@@ -74,7 +75,18 @@ func Checked(ctx context.Context, p provider.Provider, method string, err error)
 		ve.Code == vss.VSS_E_VOLUME_IN_USE || ve.Code == vss.VSS_E_INVALID_XML_DOCUMENT) {
 		return err
 	}
-	return &vss.Error{Code: vss.VSS_E_UNEXPECTED_PROVIDER_ERROR, Op: method, Object: p.Properties().Name,
+	e := &vss.Error{Code: vss.VSS_E_UNEXPECTED_PROVIDER_ERROR, Op: method, Object: p.Properties().Name,
 		Reason: fmt.Sprintf("provider %s answered %s with a code the contract does not allow: %v", p.Properties().Name, method, vss.CodeOf(err)),
 		Remedy: "Check the provider's own log and the storage system, then try again", Err: err}
+	if tell := unlisted.Load(); tell != nil {
+		e.EventID = (*tell)(e)
+	}
+	return e
 }
+
+var unlisted atomic.Pointer[func(*vss.Error) string]
+
+// OnUnlisted has f told of every answer the contract does not allow
+// (requester.md 3.9); it returns the ID of the event it wrote. It may be called
+// while writes are held, and must not wait.
+func OnUnlisted(f func(*vss.Error) (eventID string)) { unlisted.Store(&f) }
