@@ -66,6 +66,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if s.btrfs = isBtrfs(s.luns); s.btrfs {
 		if err := prepareBtrfs(s.luns); err != nil {
+			s.release()
 			return nil, err
 		}
 	}
