@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestListEvents(t *testing.T) {
 // and the method (requester.md 3.9), and the error refers to it.
 func TestUnlistedAnswer(t *testing.T) {
 	m := newMachine(t)
-	m.A.Fail("BeginImport", &vss.Error{Code: vss.VSS_E_UNSUPPORTED_CONTEXT, Reason: "odd", Remedy: "none"})
+	m.A.Fail("BeginImport", errors.New("odd"))
 	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 	bc := m.Loaded(d)
 	op, err := bc.ImportSnapshots(t.Context())
