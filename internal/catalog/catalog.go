@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -47,8 +49,8 @@ type Catalog struct {
 }
 
 // Open opens or makes the catalogue at path. A file that another daemon has
-// open is VSS_E_OBJECT_ALREADY_EXISTS; a file that is not a catalogue is
-// VSS_E_UNEXPECTED, and is left as it is.
+// open is VSS_E_OBJECT_ALREADY_EXISTS; a file that is not a catalogue, or a
+// newer version's, is VSS_E_UNEXPECTED, and is left as it is.
 func Open(path string) (*Catalog, error) {
 	fail := func(code vss.HResult, reason, remedy string, err error) error {
 		return &vss.Error{Code: code, Op: "open catalogue", Object: path, Reason: reason, Remedy: remedy, Err: err}
@@ -60,13 +62,15 @@ func Open(path string) (*Catalog, error) {
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fail(vss.VSS_E_OBJECT_ALREADY_EXISTS, "another daemon has it open", "Give each daemon a --state-dir of its own", err)
+	case errors.Is(err, errNewer):
+		return nil, fail(vss.VSS_E_UNEXPECTED, "a newer version of Umbra wrote it", "Install that version again, or give this one a --state-dir of its own", err)
 	case err != nil:
 		return nil, fail(vss.VSS_E_UNEXPECTED, "it cannot be opened or written", "Check the disk it is on; restore it from a backup, or move it away to start with an empty one", err)
 	}
 	return &Catalog{db: db}, nil
 }
 
-// open opens the file and makes the buckets. A file that was cut short or
+// open opens the file and gives it this version's form. A file that was cut short or
 // damaged makes bbolt panic or touch a page that is not there; both are errors
 // here.
 func open(path string) (db *bbolt.DB, err error) {
@@ -80,14 +84,11 @@ func open(path string) (db *bbolt.DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketOriginals, bucketIntents, bucketEvents} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	// Looked at first without a transaction that writes: a file that is refused
+	// is left as it is.
+	if err = db.View(func(tx *bbolt.Tx) error { _, err := schemaOf(tx); return err }); err == nil {
+		err = db.Update(upgrade)
+	}
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -164,17 +165,36 @@ func get[T any](tx *bbolt.Tx, bucket []byte, key string) (v T, found bool, err e
 	return v, true, nil
 }
 
-func all[T any](tx *bbolt.Tx, bucket []byte) ([]T, error) {
-	var out []T
-	err := tx.Bucket(bucket).ForEach(func(k, b []byte) error {
-		var v T
-		if err := json.Unmarshal(b, &v); err != nil {
-			return fmt.Errorf("catalogue record %s/%s: %w", bucket, k, err)
+func all[T any](tx *bbolt.Tx, bucket []byte) (out []T, err error) {
+	for v, err := range each[T](tx, bucket, nil) {
+		if err != nil {
+			return out, err
 		}
 		out = append(out, v)
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
+}
+
+// each yields the records of a bucket in the order of their keys, those after
+// one (nil: all). An error is the last it yields. Nothing may be written
+// meanwhile.
+func each[T any](tx *bbolt.Tx, bucket, after []byte) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		c := tx.Bucket(bucket).Cursor()
+		for k, b := c.Seek(after); k != nil; k, b = c.Next() {
+			if after != nil && bytes.Equal(k, after) {
+				continue
+			}
+			var v T
+			err := json.Unmarshal(b, &v)
+			if err != nil {
+				err = fmt.Errorf("catalogue record %s/%s: %w", bucket, k, err)
+			}
+			if !yield(v, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 func seqKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -11,7 +11,12 @@
 //   - a copy belongs to a set of the same database;
 //   - a LUN in state LUNUnmasking or LUNOrphaned stays listed until the
 //     requester cleans it up; nothing else removes it;
-//   - event numbers only grow.
+//   - event numbers only grow;
+//   - the index (the copies of a set, of a volume, on a LUN, of a session; the
+//     LUNs of a set) says what a look at every record would say.
+//
+// The file says what form it has. An older one is given this version's when it
+// is opened; a newer one is refused.
 //
 // While a shadow copy set holds writes, no session may write here (the file
 // may share a disk with anything): [Catalog.Hold] closes a gate at which
