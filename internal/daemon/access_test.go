@@ -91,7 +91,7 @@ func call(socket string, m protoreflect.MethodDescriptor) answer {
 }
 
 // live runs a daemon until the test's end, or says why it does not run.
-func live(t *testing.T, c access.Config) (socket string, err error) {
+func live(t *testing.T, c access.Config, journal string) (socket string, err error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("the daemon needs root")
@@ -106,7 +106,7 @@ func live(t *testing.T, c access.Config) (socket string, err error) {
 	}
 	cfg := Default()
 	cfg.StateDir, cfg.RunDir, cfg.UdevRulesDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "rules")
-	cfg.HostName = "t" + strconv.Itoa(os.Getpid())
+	cfg.HostName, cfg.Journal = "t"+strconv.Itoa(os.Getpid()), journal
 	cfg.Access = c
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan struct{}), make(chan error, 1)
@@ -166,7 +166,7 @@ func as(t *testing.T, socket, which string, uid, gid uint32, groups ...uint32) m
 
 // TestEveryMethodIsDenied walks all methods of all services as an ordinary user.
 func TestEveryMethodIsDenied(t *testing.T) {
-	socket, err := live(t, Default().Access)
+	socket, err := live(t, Default().Access, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestAccounts(t *testing.T) {
 	}
 	operators := number(g.Gid, nil)
 	socket, err := live(t, access.Config{OperatorsGroup: "operator",
-		Accounts: map[string]access.Role{"backup": access.Requester, "games": access.Writer, "nobody": access.None, "@4711": access.Both}})
+		Accounts: map[string]access.Role{"backup": access.Requester, "games": access.Writer, "nobody": access.None, "@4711": access.Both}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestAccessThatIsNotUnderstood(t *testing.T) {
 		"a user":  {OperatorsGroup: "umbra", Accounts: map[string]access.Role{"no-such-user": access.None}},
 		"a group": {OperatorsGroup: "no-such-group"},
 	} {
-		_, err := live(t, c)
+		_, err := live(t, c, "")
 		if e := vss.AsError("", err); e == nil || e.Code != vss.E_INVALIDARG || !strings.Contains(e.Object, "no-such-") || e.Remedy == "" {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/umbra-vss/umbra/internal/journal"
 	"github.com/umbra-vss/umbra/internal/service"
 	"github.com/umbra-vss/umbra/internal/service/access"
 	"github.com/umbra-vss/umbra/vss"
@@ -28,6 +29,7 @@ type Config struct {
 	HoldLimit      time.Duration `toml:"hold_limit"`      // the guard's automatic thaw, at most 10s
 	FlushTimeout   time.Duration `toml:"flush_timeout"`   // syncfs before the hold
 	Role           string        `toml:"role"`            // RoleServer or RoleClient
+	Journal        string        `toml:"journal"`         // where systemd's journal listens; "" for no mirror of events
 	Access         access.Config `toml:"access"`          // who may call
 	Limits         Limits        `toml:"limits"`
 }
@@ -53,7 +55,7 @@ func Default() Config {
 	}
 	return Config{StateDir: "/var/lib/umbra", RunDir: "/run/umbra", HostName: host,
 		UdevRulesDir: "/run/udev/rules.d", ArrivalTimeout: 10 * time.Minute, HoldLimit: 10 * time.Second, FlushTimeout: 2 * time.Minute,
-		Role: RoleServer, Limits: Limits{Sessions: service.MaxSessions, Operations: service.MaxOperations},
+		Role: RoleServer, Journal: journal.Socket, Limits: Limits{Sessions: service.MaxSessions, Operations: service.MaxOperations},
 		Access: access.Config{OperatorsGroup: access.DefaultOperatorsGroup}}
 }
 
@@ -84,9 +86,10 @@ func Load(file string) (Config, error) {
 		HoldLimit      *duration      `toml:"hold_limit"`
 		FlushTimeout   *duration      `toml:"flush_timeout"`
 		Role           *string        `toml:"role"`
+		Journal        *string        `toml:"journal"`
 		Access         *access.Config `toml:"access"`
 		Limits         *Limits        `toml:"limits"`
-	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Access, &c.Limits}
+	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Journal, &c.Access, &c.Limits}
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&raw); err != nil {
 		reason := err.Error()
 		var strict *toml.StrictMissingError
@@ -124,6 +127,8 @@ func (c *Config) check() error {
 	switch {
 	case len(c.Socket) > 107:
 		return bad("socket "+c.Socket, "a unix socket's path has at most 107 characters", "Choose a shorter --socket")
+	case c.Journal != "" && (!filepath.IsAbs(c.Journal) || len(c.Journal) > 107):
+		return bad("journal "+c.Journal, "it is not the absolute path of a unix socket, of at most 107 characters", "Leave the key out, or write \"\" for no journal")
 	case c.HostName == "":
 		return bad("host_name", "it is empty", "Give --host-name")
 	case c.HoldLimit <= 0 || c.HoldLimit > 10*time.Second:

@@ -14,6 +14,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/journal"
 	arrayprovider "github.com/umbra-vss/umbra/internal/providers/array"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service"
@@ -60,11 +61,16 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 			return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "start daemon", Object: f.dir, Reason: "the folder cannot be made", Remedy: "Choose another --state-dir or --run-dir", Err: err}
 		}
 	}
+	log, mirror, err := mirrored(c.Journal, log)
+	if err != nil {
+		return err
+	}
 	cat, err := catalog.Open(filepath.Join(c.StateDir, "catalog.db"))
 	if err != nil {
 		return err
 	}
 	defer cat.Close()
+	cat.OnEvent = mirror
 	// Listening comes before recovery's slow part so that a second daemon on
 	// the same socket is refused before it touches anything.
 	l, err := rpc.ListenUnix(c.Socket, 0o666) // who may call is decided per call
@@ -134,4 +140,21 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		_ = server.Close()
 	}
 	return nil
+}
+
+// mirrored returns where events are mirrored to, and the log without what would
+// be in the journal twice then. The socket lives as long as the process: the
+// catalogue's last events come when it is closed.
+func mirrored(socket string, log *slog.Logger) (*slog.Logger, func(catalog.Event), error) {
+	if socket == "" {
+		return log, nil, nil
+	}
+	j, err := journal.Open(socket)
+	if err != nil {
+		return nil, nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "start daemon", Object: socket, Reason: "no socket can be made", Remedy: "Check the limit of open files", Err: err}
+	}
+	if journal.HasStderr() {
+		log = slog.New(journal.WithoutEvents(log.Handler()))
+	}
+	return log, j.Event, nil
 }
