@@ -2,6 +2,7 @@ package requester
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -13,16 +14,38 @@ import (
 
 // Async is IVssAsync: an operation that runs in the service. Letting go of it
 // does not stop the operation; Release frees the service's memory of it.
+// E_INVALIDARG for an Async that is none, VSS_E_BAD_STATE for one that was
+// released or whose object was closed.
 type Async struct {
-	b  *BackupComponents
-	id string
+	b        *BackupComponents
+	id       string
+	released atomic.Bool
 }
 
-func (b *BackupComponents) async(r *connect.Response[vssv1.AsyncHandle], err error) (*Async, error) {
-	if err != nil {
+// ask is call for an operation.
+func ask[Q, R any](ctx context.Context, a *Async, op string,
+	method func(rpcs, context.Context, *connect.Request[Q]) (*connect.Response[R], error), req *Q) (*R, error) {
+	if err := a.usable(ctx, op); err != nil {
 		return nil, err
 	}
-	return &Async{b, r.Msg.AsyncId}, nil
+	return call(ctx, a.b, op, method, req)
+}
+
+func (a *Async) usable(ctx context.Context, op string) error {
+	switch {
+	case a == nil || a.b == nil:
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: op, Reason: "there is no operation", Remedy: "Use the Async that a call returned without an error"}
+	case a.released.Load():
+		return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: op, Reason: "the Async was released", Remedy: "Keep it until its status was read"}
+	}
+	return a.b.usable(ctx, op)
+}
+
+func (a *Async) request() *vssv1.AsyncRequest {
+	if a == nil {
+		return nil
+	}
+	return &vssv1.AsyncRequest{AsyncId: a.id}
 }
 
 // Infinite makes WaitFor wait without limit.
@@ -59,11 +82,11 @@ type Status struct {
 
 // Status returns the status now, without waiting.
 func (a *Async) Status(ctx context.Context) (Status, error) {
-	r, err := a.b.client.AsyncQueryStatus(ctx, connect.NewRequest(&vssv1.AsyncRequest{AsyncId: a.id}))
+	r, err := ask(ctx, a, "IVssAsync::QueryStatus", rpcs.AsyncQueryStatus, a.request())
 	if err != nil {
 		return Status{}, err
 	}
-	return statusOf(r.Msg), nil
+	return statusOf(r), nil
 }
 
 // QueryStatus returns pHrResult: VSS_S_ASYNC_PENDING, VSS_S_ASYNC_FINISHED,
@@ -102,11 +125,11 @@ func (a *Async) WaitFor(ctx context.Context, timeout time.Duration) (Status, err
 	if timeout >= 0 {
 		ms = uint32(min(timeout.Milliseconds(), 0xFFFFFFFE))
 	}
-	r, err := a.b.client.AsyncWait(ctx, connect.NewRequest(&vssv1.AsyncWaitRequest{AsyncId: a.id, TimeoutMs: ms}))
+	r, err := ask(ctx, a, "IVssAsync::Wait", rpcs.AsyncWait, &vssv1.AsyncWaitRequest{AsyncId: a.request().GetAsyncId(), TimeoutMs: ms})
 	if err != nil {
 		return Status{}, err
 	}
-	return statusOf(r.Msg), nil
+	return statusOf(r), nil
 }
 
 // Cancel asks the operation to stop, waits until it has, and returns S_OK if
@@ -114,19 +137,22 @@ func (a *Async) WaitFor(ctx context.Context, timeout time.Duration) (Status, err
 // VSS_S_ASYNC_FINISHED if it had completed, or the code it had failed with.
 // A cancelled import may leave LUNs behind: see CleanupImport.
 func (a *Async) Cancel(ctx context.Context) (vss.HResult, error) {
-	r, err := a.b.client.AsyncCancel(ctx, connect.NewRequest(&vssv1.AsyncRequest{AsyncId: a.id}))
+	r, err := ask(ctx, a, "IVssAsync::Cancel", rpcs.AsyncCancel, a.request())
 	if err != nil {
 		return vss.CodeOf(err), err
 	}
-	if e := rpc.ErrorFromProto(r.Msg.Error); e != nil {
-		return vss.HResult(r.Msg.Result), e
+	if e := rpc.ErrorFromProto(r.Error); e != nil {
+		return vss.HResult(r.Result), e
 	}
-	return vss.HResult(r.Msg.Result), nil
+	return vss.HResult(r.Result), nil
 }
 
 // Release frees the handle.
 func (a *Async) Release(ctx context.Context) error {
-	_, err := a.b.client.AsyncRelease(ctx, connect.NewRequest(&vssv1.AsyncRequest{AsyncId: a.id}))
+	_, err := ask(ctx, a, "IVssAsync::Release", rpcs.AsyncRelease, a.request())
+	if err == nil {
+		a.released.Store(true)
+	}
 	return err
 }
 
@@ -142,9 +168,16 @@ type Progress struct {
 // Follow calls fn with each report of progress until the operation ends or ctx
 // does. A slow fn misses reports, never the last one.
 func (a *Async) Follow(ctx context.Context, fn func(Progress)) error {
-	s, err := a.b.client.AsyncProgress(ctx, connect.NewRequest(&vssv1.AsyncRequest{AsyncId: a.id}))
+	const op = "IVssAsync"
+	if err := a.usable(ctx, op); err != nil {
+		return err
+	}
+	if fn == nil {
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: op, Reason: "there is nobody to tell", Remedy: "Give a function"}
+	}
+	s, err := a.b.client.AsyncProgress(ctx, connect.NewRequest(a.request()))
 	if err != nil {
-		return rpc.StreamError(ctx, "IVssAsync", err)
+		return rpc.StreamError(ctx, op, err)
 	}
 	defer s.Close()
 	for s.Receive() {
@@ -152,7 +185,7 @@ func (a *Async) Follow(ctx context.Context, fn func(Progress)) error {
 		fn(Progress{m.Phase, m.Object, m.Done, m.Total, vss.HResult(m.Result)})
 	}
 	if err := s.Err(); err != nil {
-		return rpc.StreamError(ctx, "IVssAsync", err)
+		return rpc.StreamError(ctx, op, err)
 	}
 	return nil
 }

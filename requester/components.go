@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,7 @@ type BackupComponents struct {
 	id     vss.ID
 	token  string
 	end    context.CancelFunc // ends the lease
+	closed atomic.Bool
 
 	closeOnce sync.Once
 	closeErr  error
@@ -61,8 +63,11 @@ type BackupComponents struct {
 // E_ACCESSDENIED if the caller is no backup operator, E_OUTOFMEMORY if the
 // service's session quota is used up.
 func CreateBackupComponents(ctx context.Context, opts ...Option) (*BackupComponents, error) {
-	hc, o := dial(opts)
 	const op = "CreateVssBackupComponents"
+	if err := needContext(ctx, op); err != nil {
+		return nil, err
+	}
+	hc, o := dial(opts)
 	c := vssv1connect.NewShadowCopyServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain())
 	lease, end := context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan struct{})
@@ -121,9 +126,14 @@ func unreachable(op, socket string, err error) error {
 }
 
 // Close releases the object. Auto-release copies it made or imported are
-// deleted before Close returns. It is idempotent.
+// deleted before Close returns. It is idempotent; every other call answers
+// VSS_E_BAD_STATE from then on.
 func (b *BackupComponents) Close() error {
+	if b == nil || b.client == nil {
+		return b.usable(context.Background(), "Release")
+	}
 	b.closeOnce.Do(func() {
+		b.closed.Store(true)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_, b.closeErr = b.client.CloseSession(ctx, connect.NewRequest(&vssv1.SessionRequest{Token: b.token}))
@@ -133,9 +143,25 @@ func (b *BackupComponents) Close() error {
 	return b.closeErr
 }
 
-// GetSessionID returns the ID that events and log lines of this object carry.
-func (b *BackupComponents) GetSessionID() vss.ID { return b.id }
+// SessionID is the ID that events and log lines of this object carry, also
+// when it is closed.
+func (b *BackupComponents) SessionID() vss.ID {
+	if b == nil {
+		return vss.GUIDNull
+	}
+	return b.id
+}
 
-func (b *BackupComponents) session() *connect.Request[vssv1.SessionRequest] {
-	return connect.NewRequest(&vssv1.SessionRequest{Token: b.token})
+// GetSessionID is IVssBackupComponentsEx3::GetSessionId: the same, asked of
+// the service.
+func (b *BackupComponents) GetSessionID(ctx context.Context) (vss.ID, error) {
+	r, err := call(ctx, b, "GetSessionId", rpcs.GetSessionId, b.session())
+	if err != nil {
+		return vss.GUIDNull, err
+	}
+	return idOf(r.Id), nil
+}
+
+func (b *BackupComponents) session() *vssv1.SessionRequest {
+	return &vssv1.SessionRequest{Token: b.sessionToken()}
 }

@@ -3,8 +3,6 @@ package requester
 import (
 	"context"
 
-	"connectrpc.com/connect"
-
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/vss"
@@ -18,13 +16,13 @@ import (
 //
 // A failed import is never undone: see CleanupImport.
 func (b *BackupComponents) ImportSnapshots(ctx context.Context) (*Async, error) {
-	return b.async(b.client.ImportSnapshots(ctx, connect.NewRequest(&vssv1.ImportRequest{Token: b.token})))
+	return start(ctx, b, "ImportSnapshots", rpcs.ImportSnapshots, &vssv1.ImportRequest{Token: b.sessionToken()})
 }
 
 // ImportSnapshotsQueued is ImportSnapshots that waits for its turn while
 // another import runs on this machine.
 func (b *BackupComponents) ImportSnapshotsQueued(ctx context.Context) (*Async, error) {
-	return b.async(b.client.ImportSnapshots(ctx, connect.NewRequest(&vssv1.ImportRequest{Token: b.token, Queue: true})))
+	return start(ctx, b, "ImportSnapshots", rpcs.ImportSnapshots, &vssv1.ImportRequest{Token: b.sessionToken(), Queue: true})
 }
 
 // CheckItem is one verification of CheckImport; Err is nil if it passed.
@@ -39,12 +37,12 @@ type CheckItem struct {
 // CheckImport makes every verification of an import of the loaded document and
 // changes nothing, neither here nor on the storage system. Umbra's own.
 func (b *BackupComponents) CheckImport(ctx context.Context) ([]CheckItem, error) {
-	r, err := b.client.CheckImport(ctx, b.session())
+	r, err := call(ctx, b, "CheckImport", rpcs.CheckImport, b.session())
 	if err != nil {
 		return nil, err
 	}
 	var out []CheckItem
-	for _, i := range r.Msg.Items {
+	for _, i := range r.Items {
 		out = append(out, CheckItem{i.Name, i.Object, i.Ok, i.Detail, rpc.ErrorFromProto(i.Error)})
 	}
 	return out, nil
@@ -63,9 +61,9 @@ const (
 // set left on this machine, and says what it did. Nothing else in Umbra does
 // that. Umbra's own (requester.md 3.5 F1).
 func (b *BackupComponents) CleanupImport(ctx context.Context, set vss.ID, mode CleanupMode) ([]LUN, error) {
-	r, err := b.client.CleanupImport(ctx, connect.NewRequest(&vssv1.CleanupImportRequest{Token: b.token, SetId: set[:], Reclaim: mode == Reclaim}))
+	r, err := call(ctx, b, "CleanupImport", rpcs.CleanupImport, &vssv1.CleanupImportRequest{Token: b.sessionToken(), SetId: set[:], Reclaim: mode == Reclaim})
 	if err != nil {
 		return nil, err
 	}
-	return lunsOf(r.Msg.Luns), nil
+	return lunsOf(r.Luns), nil
 }

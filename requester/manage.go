@@ -3,8 +3,6 @@ package requester
 import (
 	"context"
 
-	"connectrpc.com/connect"
-
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/vss"
@@ -32,58 +30,58 @@ func (b *BackupComponents) QueryProviders(ctx context.Context) ([]vss.ProviderPr
 	}
 	var out []vss.ProviderProp
 	for _, p := range r.Providers {
-		out = append(out, vss.ProviderProp{ProviderID: idOf(p.ProviderId), Name: p.Name, Type: vss.ProviderType(p.Type), Version: p.Version, VersionID: idOf(p.VersionId), ClassID: idOf(p.ClassId)})
+		out = append(out, providerOf(p))
 	}
 	return out, nil
 }
 
 func (b *BackupComponents) query(ctx context.Context, kind vss.ObjectType) (*vssv1.QueryResponse, error) {
-	r, err := b.client.Query(ctx, connect.NewRequest(&vssv1.QueryRequest{Token: b.token, QueriedObjectId: vss.GUIDNull[:],
-		QueriedObjectType: int32(vss.OBJECT_NONE), ReturnedObjectsType: int32(kind)}))
+	r, err := call(ctx, b, "Query", rpcs.Query, &vssv1.QueryRequest{Token: b.sessionToken(), QueriedObjectId: vss.GUIDNull[:],
+		QueriedObjectType: int32(vss.OBJECT_NONE), ReturnedObjectsType: int32(kind)})
 	if err != nil {
 		return nil, err
 	}
-	return r.Msg, nil
+	return r, nil
 }
 
 // GetSnapshotProperties returns one copy's properties;
 // VSS_E_OBJECT_NOT_FOUND when it is not on this machine.
 func (b *BackupComponents) GetSnapshotProperties(ctx context.Context, id vss.ID) (vss.SnapshotProp, error) {
-	r, err := b.client.GetSnapshotProperties(ctx, connect.NewRequest(&vssv1.SnapshotRequest{Token: b.token, SnapshotId: id[:]}))
+	r, err := call(ctx, b, "GetSnapshotProperties", rpcs.GetSnapshotProperties, &vssv1.SnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:]})
 	if err != nil {
 		return vss.SnapshotProp{}, err
 	}
-	return propOf(r.Msg), nil
+	return propOf(r), nil
 }
 
 // DeleteSnapshots deletes one copy (OBJECT_SNAPSHOT) or a set's copies
 // (OBJECT_SNAPSHOT_SET) in sequence and stops at the first failure: deleted
 // counts those done, firstFailed names the one that failed, beside the error.
 func (b *BackupComponents) DeleteSnapshots(ctx context.Context, id vss.ID, kind vss.ObjectType, force bool) (deleted int, firstFailed vss.ID, err error) {
-	r, err := b.client.DeleteSnapshots(ctx, connect.NewRequest(&vssv1.DeleteSnapshotsRequest{Token: b.token, SourceId: id[:], SourceType: int32(kind), Force: force}))
+	r, err := call(ctx, b, "DeleteSnapshots", rpcs.DeleteSnapshots, &vssv1.DeleteSnapshotsRequest{Token: b.sessionToken(), SourceId: id[:], SourceType: int32(kind), Force: force})
 	if err != nil {
 		return 0, vss.GUIDNull, err
 	}
-	if e := rpc.ErrorFromProto(r.Msg.Error); e != nil {
+	if e := rpc.ErrorFromProto(r.Error); e != nil {
 		err = e
 	}
-	return int(r.Msg.Deleted), idOf(r.Msg.FirstFailed), err
+	return int(r.Deleted), idOf(r.FirstFailed), err
 }
 
 // ExposeSnapshot mounts a persistent copy read-only on name, an existing empty
 // folder (attribute ATTR_EXPOSED_LOCALLY), and returns where. Codes:
 // requester.md 2.5.
 func (b *BackupComponents) ExposeSnapshot(ctx context.Context, id vss.ID, pathFromRoot string, attr vss.Attributes, name string) (string, error) {
-	r, err := b.client.ExposeSnapshot(ctx, connect.NewRequest(&vssv1.ExposeSnapshotRequest{Token: b.token, SnapshotId: id[:], PathFromRoot: pathFromRoot, Attributes: uint32(attr), Name: name}))
+	r, err := call(ctx, b, "ExposeSnapshot", rpcs.ExposeSnapshot, &vssv1.ExposeSnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:], PathFromRoot: pathFromRoot, Attributes: uint32(attr), Name: name})
 	if err != nil {
 		return "", err
 	}
-	return r.Msg.Exposed, nil
+	return r.Exposed, nil
 }
 
 // UnexposeSnapshot takes the mount away; the copy stays.
 // VSS_E_OBJECT_NOT_FOUND if it is unknown or not exposed.
 func (b *BackupComponents) UnexposeSnapshot(ctx context.Context, id vss.ID) error {
-	_, err := b.client.UnexposeSnapshot(ctx, connect.NewRequest(&vssv1.SnapshotRequest{Token: b.token, SnapshotId: id[:]}))
+	_, err := call(ctx, b, "UnexposeSnapshot", rpcs.UnexposeSnapshot, &vssv1.SnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:]})
 	return err
 }

@@ -23,6 +23,10 @@ func propOf(p *vssv1.SnapshotProp) vss.SnapshotProp {
 		Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp), Status: vss.SnapshotState(p.Status)}
 }
 
+func providerOf(p *vssv1.ProviderProp) vss.ProviderProp {
+	return vss.ProviderProp{ProviderID: idOf(p.ProviderId), Name: p.Name, Type: vss.ProviderType(p.Type), Version: p.Version, VersionID: idOf(p.VersionId), ClassID: idOf(p.ClassId)}
+}
+
 func copiesOf(ps []*vssv1.CopyStatus) []CopyStatus {
 	var out []CopyStatus
 	for _, c := range ps {

@@ -46,3 +46,11 @@ func (t Timestamp) Time() time.Time {
 	n := int64(t) - epochDelta
 	return time.Unix(n/1e7, n%1e7*100).UTC()
 }
+
+// ObjectProp is VSS_OBJECT_PROP: what a Query found. Type says which of the
+// two is there.
+type ObjectProp struct {
+	Type     ObjectType    `json:"type"`
+	Snapshot *SnapshotProp `json:"snapshot,omitempty"`
+	Provider *ProviderProp `json:"provider,omitempty"`
+}

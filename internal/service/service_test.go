@@ -167,7 +167,7 @@ func wait(t *testing.T, what string, want vss.HResult) func(*requester.Async, er
 			t.Error(err)
 		}
 		_, err = a.QueryStatus(t.Context())
-		is(t, what+" after Release", err, vss.VSS_E_OBJECT_NOT_FOUND)
+		is(t, what+" after Release", err, vss.VSS_E_BAD_STATE)
 	}
 }
 
