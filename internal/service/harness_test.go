@@ -21,7 +21,7 @@ func newMachine(t *testing.T) *machine {
 	return &machine{servicetest.NewMachine(t)}
 }
 
-func is(t *testing.T, what string, err error, want vss.HResult) {
+func is(t testing.TB, what string, err error, want vss.HResult) {
 	t.Helper()
 	if vss.CodeOf(err) != want {
 		t.Errorf("%s: %v, want %v", what, err, want)

@@ -33,8 +33,8 @@ func TestImportSnapshots_S_OK(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(ctx context.Context) error { <-gate; return nil })
-	op, err := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)).ImportSnapshots(ctx)
+	m.A.On("LocatedLUNs", func(ctx context.Context) error { <-gate; return nil })
+	op, err := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)).ImportSnapshots(ctx)
 	if err != nil || op == nil {
 		t.Fatalf("the call: %v, %v", op, err)
 	}
@@ -56,7 +56,7 @@ func TestImportSnapshots_QueryStatus(t *testing.T) {
 		want vss.HResult
 	}{
 		{"not transportable", func(m *machine) *document.Document {
-			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 			d.Set.Attributes &^= vss.ATTR_TRANSPORTABLE
 			for i := range d.Set.Snapshots {
 				d.Set.Snapshots[i].Attributes &^= vss.ATTR_TRANSPORTABLE
@@ -64,41 +64,41 @@ func TestImportSnapshots_QueryStatus(t *testing.T) {
 			return d
 		}, vss.VSS_E_NONTRANSPORTABLE_BCD},
 		{"software provider", func(m *machine) *document.Document {
-			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 			d.Set.Snapshots[0].LUNs = nil
 			return d
 		}, vss.VSS_E_NONTRANSPORTABLE_BCD},
 		{"provider not here", func(m *machine) *document.Document {
-			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, servicetest.NewArray(3, m.journal))
+			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, servicetest.NewArray(3, m.Journal))
 		}, vss.VSS_E_PROVIDER_NOT_REGISTERED},
 		{"provider refuses", func(m *machine) *document.Document {
-			m.a.Fail("LocateLUNs", &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "LocateLUNs", Reason: "no", Remedy: "Ask the array"})
-			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+			m.A.Fail("LocateLUNs", &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "LocateLUNs", Reason: "no", Remedy: "Ask the array"})
+			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 		}, vss.VSS_E_PROVIDER_VETO},
 		{"provider answers what it may not", func(m *machine) *document.Document {
-			m.a.Fail("LocateLUNs", errors.New("boom"))
-			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+			m.A.Fail("LocateLUNs", errors.New("boom"))
+			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 		}, vss.VSS_E_UNEXPECTED_PROVIDER_ERROR},
 		{"one of two does not arrive", func(m *machine) *document.Document {
-			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a, m.a)
-			m.host.Delay(d.Set.Snapshots[1].LUNs[0].Target.Name(), servicetest.Never)
+			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A, m.A)
+			m.Host.Delay(d.Set.Snapshots[1].LUNs[0].Target.Name(), servicetest.Never)
 			return d
 		}, vss.VSS_S_SOME_SNAPSHOTS_NOT_IMPORTED},
 		{"none arrives", func(m *machine) *document.Document {
-			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
-			m.host.Delay(d.Set.Snapshots[0].LUNs[0].Target.Name(), servicetest.Never)
+			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
+			m.Host.Delay(d.Set.Snapshots[0].LUNs[0].Target.Name(), servicetest.Never)
 			return d
 		}, vss.VSS_E_NO_SNAPSHOTS_IMPORTED},
 		{"one of two providers refuses", func(m *machine) *document.Document {
-			m.b.Fail("LocateLUNs", &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "LocateLUNs", Reason: "no", Remedy: "Ask the array"})
-			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a, m.b)
+			m.B.Fail("LocateLUNs", &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "LocateLUNs", Reason: "no", Remedy: "Ask the array"})
+			return servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A, m.B)
 		}, vss.VSS_S_SOME_SNAPSHOTS_NOT_IMPORTED},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newMachine(t)
 			d := c.set(m)
 			servicetest.Sign(d)
-			op, err := m.loaded(d).ImportSnapshots(t.Context())
+			op, err := m.Loaded(d).ImportSnapshots(t.Context())
 			if err != nil {
 				t.Fatalf("the call: %v", err)
 			}
@@ -136,11 +136,11 @@ func TestImportSnapshots_QueryStatus(t *testing.T) {
 
 // events are the entries of the event log, or the one with an ID.
 func (m *machine) events(id string) []*vssv1.Event {
-	m.t.Helper()
-	h := vssv1connect.NewHostServiceClient(rpc.UnixClient(m.socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
+	m.T.Helper()
+	h := vssv1connect.NewHostServiceClient(rpc.UnixClient(m.Socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
 	res, err := h.ListEvents(context.Background(), connect.NewRequest(&vssv1.ListEventsRequest{Id: id, Limit: 1000}))
 	if err != nil {
-		m.t.Fatal(err)
+		m.T.Fatal(err)
 	}
 	return res.Msg.Events
 }
@@ -150,13 +150,13 @@ func (m *machine) events(id string) []*vssv1.Event {
 func TestImportSnapshots_E_ACCESSDENIED(t *testing.T) {
 	m := newMachine(t)
 	// An object that is ready to import: only who calls is wrong.
-	c := vssv1connect.NewShadowCopyServiceClient(rpc.UnixClient(m.socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
+	c := vssv1connect.NewShadowCopyServiceClient(rpc.UnixClient(m.Socket), "http://x", connect.WithInterceptors(rpc.Interceptor()))
 	lease, err := c.OpenSession(t.Context(), connect.NewRequest(&vssv1.OpenSessionRequest{}))
 	if err != nil || !lease.Receive() {
 		t.Fatal(err, lease.Err())
 	}
 	token := lease.Msg().Token
-	xml, err := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	xml, err := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestImportSnapshots_E_ACCESSDENIED(t *testing.T) {
 	if got := importAs(t, m, 65534, token); got != vss.E_ACCESSDENIED {
 		t.Errorf("user 65534: %v", got)
 	}
-	if n := m.journal.Count("LocateLUNs"); n != 0 {
+	if n := m.Journal.Count("LocateLUNs"); n != 0 {
 		t.Errorf("LocateLUNs was called %d times", n)
 	}
 	if got := importAs(t, m, 0, token); got != vss.S_OK {
@@ -196,12 +196,12 @@ func importAs(t *testing.T, m *machine, uid uint32, token string) vss.HResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe := filepath.Join(m.dir, "importer")
+	exe := filepath.Join(m.Dir, "importer")
 	if err := os.WriteFile(exe, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), importerEnv+"="+m.socket+" "+token)
+	cmd.Env = append(os.Environ(), importerEnv+"="+m.Socket+" "+token)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.Output()
 	var code uint32
@@ -216,9 +216,9 @@ func importAs(t *testing.T, m *machine, uid uint32, token string) vss.HResult {
 func TestImportSnapshots_E_OUTOFMEMORY(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	m.svc.Limits.Operations = 1
-	first := m.imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a), vss.VSS_S_ASYNC_FINISHED) // not released
-	second := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	m.Service.Limits.Operations = 1
+	first := m.Imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A), vss.VSS_S_ASYNC_FINISHED) // not released
+	second := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	_, err := second.ImportSnapshots(ctx)
 	is(t, "one more operation than the quota", err, vss.E_OUTOFMEMORY)
 	// The service lives, and the refused call can be made again.
@@ -233,8 +233,8 @@ func TestImportSnapshots_E_OUTOFMEMORY(t *testing.T) {
 		t.Errorf("%v, %v", code, err)
 	}
 
-	m.svc.Limits.Sessions = 1
-	_, err = requester.CreateBackupComponents(ctx, requester.Endpoint(m.socket))
+	m.Service.Limits.Sessions = 1
+	_, err = requester.CreateBackupComponents(ctx, requester.Endpoint(m.Socket))
 	is(t, "one more object than the quota", err, vss.E_OUTOFMEMORY)
 }
 
@@ -243,12 +243,12 @@ func TestImportSnapshots_OutOfResourcesOnTheWay(t *testing.T) {
 	for _, step := range []string{"Hide", "Watch", "Enumerate", "Rescan", "SetReadOnly", "Probe"} {
 		t.Run(step, func(t *testing.T) {
 			m := newMachine(t)
-			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)
+			d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)
 			if step == "Enumerate" {
-				m.host.Fail("Rescan", errors.New("try enumerating"))
+				m.Host.Fail("Rescan", errors.New("try enumerating"))
 			}
-			m.host.Fail(step, &os.PathError{Op: "open", Path: "/dev/x", Err: syscall.EMFILE})
-			op, err := m.loaded(d).ImportSnapshots(t.Context())
+			m.Host.Fail(step, &os.PathError{Op: "open", Path: "/dev/x", Err: syscall.EMFILE})
+			op, err := m.Loaded(d).ImportSnapshots(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -270,20 +270,20 @@ func TestImportSnapshots_OutOfResourcesOnTheWay(t *testing.T) {
 func TestImportSnapshots_VSS_E_BAD_STATE(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	xml, err := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	xml, err := document.Marshal(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	if err != nil {
 		t.Fatal(err)
 	}
-	released := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	released := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	if err := released.Close(); err != nil {
 		t.Fatal(err)
 	}
-	restoring := m.open()
+	restoring := m.Open()
 	if err := restoring.InitializeForRestore(ctx, xml); err != nil {
 		t.Fatal(err)
 	}
-	m.host.AddVolume("/srv/v", m.a.Add(servicetest.Size, ext4()))
-	creating := m.initialised(nasTransportable)
+	m.Host.AddVolume("/srv/v", m.A.Add(servicetest.Size, servicetest.Ext4()))
+	creating := m.Initialised(nasTransportable)
 	if _, err := creating.StartSnapshotSet(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -291,17 +291,17 @@ func TestImportSnapshots_VSS_E_BAD_STATE(t *testing.T) {
 		name string
 		bc   *requester.BackupComponents
 	}{
-		{"before InitializeForBackup", m.open()},
-		{"without a document", m.initialised(vss.CTX_ALL)},
+		{"before InitializeForBackup", m.Open()},
+		{"without a document", m.Initialised(vss.CTX_ALL)},
 		{"during a restore", restoring},
 		{"after a snapshot set was started", creating},
-		{"a second time", m.imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a), vss.VSS_S_ASYNC_FINISHED)},
+		{"a second time", m.Imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A), vss.VSS_S_ASYNC_FINISHED)},
 		{"after its release", released},
 	} {
-		before := m.journal.Count("LocateLUNs")
+		before := m.Journal.Count("LocateLUNs")
 		_, err := c.bc.ImportSnapshots(ctx)
 		is(t, c.name, err, vss.VSS_E_BAD_STATE)
-		if n := m.journal.Count("LocateLUNs"); n != before {
+		if n := m.Journal.Count("LocateLUNs"); n != before {
 			t.Errorf("%s: LocateLUNs was called", c.name)
 		}
 	}
@@ -312,44 +312,44 @@ func TestImportSnapshots_VSS_E_BAD_STATE(t *testing.T) {
 func TestImportSnapshots_VSS_E_UNEXPECTED(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	bc := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
-	importer := m.svc.Importer
-	m.svc.Importer = nil // a defect: the handler panics
+	bc := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
+	importer := m.Service.Importer
+	m.Service.Importer = nil // a defect: the handler panics
 	_, err := bc.ImportSnapshots(ctx)
-	m.svc.Importer = importer
+	m.Service.Importer = importer
 	m.logged("a panic in the call", err)
 
-	m.a.On("LocatedLUNs", func(context.Context) error { panic("a defect in a provider") })
-	op, err := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)).ImportSnapshots(ctx)
+	m.A.On("LocatedLUNs", func(context.Context) error { panic("a defect in a provider") })
+	op, err := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)).ImportSnapshots(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = op.Wait(ctx)
 	m.logged("a panic in the operation", err)
-	m.a.On("LocatedLUNs", nil)
+	m.A.On("LocatedLUNs", nil)
 
-	m.host.Fail("Hide", errors.New("nobody thought of this"))
-	op, err = m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)).ImportSnapshots(ctx)
+	m.Host.Fail("Hide", errors.New("nobody thought of this"))
+	op, err = m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)).ImportSnapshots(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = op.Wait(ctx)
 	m.logged("an error nobody classified", err)
-	m.host.On("Hide", nil)
-	m.imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a), vss.VSS_S_ASYNC_FINISHED) // the service lives
+	m.Host.On("Hide", nil)
+	m.Imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A), vss.VSS_S_ASYNC_FINISHED) // the service lives
 }
 
 // logged asserts that an error is VSS_E_UNEXPECTED and that its event is found
 // by the number it carries.
 func (m *machine) logged(what string, err error) {
-	m.t.Helper()
-	is(m.t, what, err, vss.VSS_E_UNEXPECTED)
+	m.T.Helper()
+	is(m.T, what, err, vss.VSS_E_UNEXPECTED)
 	if !errors.Is(err, vss.E_UNEXPECTED) {
-		m.t.Errorf("%s does not match the old code", what)
+		m.T.Errorf("%s does not match the old code", what)
 	}
 	e := vss.AsError("", err)
 	if e.EventID == "" || len(m.events(e.EventID)) != 1 {
-		m.t.Errorf("%s: event %q: %v", what, e.EventID, m.events(e.EventID))
+		m.T.Errorf("%s: event %q: %v", what, e.EventID, m.events(e.EventID))
 	}
 }
 
@@ -361,12 +361,12 @@ func TestImportSnapshots_OneAtATime(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
-	first, err := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)).ImportSnapshots(ctx)
+	m.A.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
+	first, err := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)).ImportSnapshots(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.b))
+	second := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.B))
 	_, err = second.ImportSnapshots(ctx)
 	is(t, "a second import", err, vss.VSS_E_BAD_STATE)
 	if !errors.Is(err, vss.ErrImportInProgress) {
@@ -391,8 +391,8 @@ func TestImportSnapshots_Release(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
 	gate := make(chan struct{})
-	m.a.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
-	bc := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a))
+	m.A.On("LocatedLUNs", func(context.Context) error { <-gate; return nil })
+	bc := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
 	op, err := bc.ImportSnapshots(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -401,9 +401,9 @@ func TestImportSnapshots_Release(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = op.QueryStatus(ctx)
-	is(t, "QueryStatus after Release", err, vss.VSS_E_OBJECT_NOT_FOUND)
+	is(t, "QueryStatus after Release", err, vss.VSS_E_BAD_STATE)
 	close(gate)
-	m.eventually("the import's end", func() bool { return m.hasEvent("import.done") })
+	m.Eventually("the import's end", func() bool { return m.HasEvent("import.done") })
 }
 
 // "If the shadow copy import fails, the Volume Shadow Copy Service won't clean
@@ -411,18 +411,18 @@ func TestImportSnapshots_Release(t *testing.T) {
 func TestImportSnapshots_LeavesLUNs(t *testing.T) {
 	m := newMachine(t)
 	ctx := t.Context()
-	d := servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.a)
+	d := servicetest.NewSet(vss.CTX_FILE_SHARE_BACKUP, m.A)
 	lun := d.Set.Snapshots[0].LUNs[0].Target.Name()
-	m.host.Delay(lun, servicetest.Never)
-	bc := m.imported(d, vss.VSS_E_NO_SNAPSHOTS_IMPORTED)
+	m.Host.Delay(lun, servicetest.Never)
+	bc := m.Imported(d, vss.VSS_E_NO_SNAPSHOTS_IMPORTED)
 	if err := bc.Close(); err != nil {
 		t.Fatal(err)
 	}
-	m.stop()
-	m.boot("boot2")
+	m.Stop()
+	m.Boot("boot2")
 	time.Sleep(50 * time.Millisecond)
 	orphans := func() int {
-		h := requester.NewHost(requester.Endpoint(m.socket))
+		h := requester.NewHost(requester.Endpoint(m.Socket))
 		defer h.Close()
 		ls, err := h.LUNs(ctx, true)
 		if err != nil {
@@ -430,14 +430,14 @@ func TestImportSnapshots_LeavesLUNs(t *testing.T) {
 		}
 		return len(ls)
 	}
-	if l, ok := m.a.LUN(lun); !ok || !l.Unmasked || orphans() != 1 {
+	if l, ok := m.A.LUN(lun); !ok || !l.Unmasked || orphans() != 1 {
 		t.Errorf("after release and restart: LUN %+v, %d listed", l, orphans())
 	}
-	cleaner := m.initialised(vss.CTX_ALL)
+	cleaner := m.Initialised(vss.CTX_ALL)
 	if _, err := cleaner.CleanupImport(ctx, d.Set.ID, requester.Mask); err != nil {
 		t.Fatal(err)
 	}
-	if l, ok := m.a.LUN(lun); !ok || l.Unmasked || orphans() != 0 {
+	if l, ok := m.A.LUN(lun); !ok || l.Unmasked || orphans() != 0 {
 		t.Errorf("after the clean-up: LUN %+v there %v, %d listed", l, ok, orphans())
 	}
 }
@@ -446,8 +446,8 @@ func TestImportSnapshots_LeavesLUNs(t *testing.T) {
 // whose role is client does not import.
 func TestImportSnapshots_ServersOnly(t *testing.T) {
 	m := newMachine(t)
-	m.svc.NoImport = true
-	_, err := m.loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a)).ImportSnapshots(t.Context())
+	m.Service.NoImport = true
+	_, err := m.Loaded(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A)).ImportSnapshots(t.Context())
 	is(t, "on a client", err, vss.E_NOTIMPL)
 }
 
@@ -455,9 +455,9 @@ func TestImportSnapshots_ServersOnly(t *testing.T) {
 // asked of writers: there is none in the journal of what was called.
 func TestImportSnapshots_NoWriters(t *testing.T) {
 	m := newMachine(t)
-	m.imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.a), vss.VSS_S_ASYNC_FINISHED)
+	m.Imported(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A), vss.VSS_S_ASYNC_FINISHED)
 	for _, name := range []string{"BeginPrepareSnapshot", "PrepareForBackup", "Freeze", "Thaw", "PostSnapshot", "BackupComplete"} {
-		if n := m.journal.Count(name); n != 0 {
+		if n := m.Journal.Count(name); n != 0 {
 			t.Errorf("%s was called %d times", name, n)
 		}
 	}
