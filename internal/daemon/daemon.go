@@ -94,7 +94,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		CopiesDir: filepath.Join(c.RunDir, "copies"), ArrivalTimeout: c.ArrivalTimeout})
 	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject}
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
-		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
+		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, Importer: importer, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},
 		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Access: policy, Log: log,
 		Limits: service.Limits(c.Limits), NoImport: c.Role == RoleClient}

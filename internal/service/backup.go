@@ -167,11 +167,7 @@ func (v Server) StartSnapshotSet(ctx context.Context, req *connect.Request[vssv1
 	if err := o.machine.Check(m); err != nil {
 		return nil, err
 	}
-	sc := o.currentContext()
-	if !sc.Transportable() {
-		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: string(m), Object: sc.String(), Reason: "only transportable sets can be made in this version", Remedy: "Add the transportable attribute (umbra create --transportable)"}
-	}
-	set, err := v.S.Creator.Start(o.id, sc)
+	set, err := v.S.Creator.Start(o.id, o.currentContext())
 	if err != nil {
 		return nil, err
 	}

@@ -158,9 +158,13 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 			return err
 		}
 		if len(rest) == 0 {
-			if s, found, err := t.Set(catalog.Imported, c.Prop.SnapshotSetID); err != nil {
+			role, whole := catalog.Created, catalog.SetCreated // made here, and never travelled
+			if c.Prop.Attributes.Has(vss.ATTR_IMPORTED) {
+				role, whole = catalog.Imported, catalog.SetImported
+			}
+			if s, found, err := t.Set(role, c.Prop.SnapshotSetID); err != nil {
 				return err
-			} else if found && s.State == catalog.SetImported {
+			} else if found && s.State == whole {
 				s.State = catalog.SetDeleted
 				if err := t.PutSet(s); err != nil {
 					return err

@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/volume"
+	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/provider"
@@ -53,6 +54,7 @@ type Creator struct {
 	Host      Host
 	Providers *registry.Registry
 	Catalog   *catalog.Catalog
+	Importer  *importing.Importer // for sets that do not travel
 	HostName  string
 	BootID    string
 	HoldDir   string   // hold intents, see freeze.WriteIntent
@@ -157,6 +159,11 @@ func (c *Creator) choose(ctx context.Context, m *member, id vss.ID, sc vss.Conte
 		}
 		candidates = []provider.Hardware{p}
 	}
+	if sc.Has(vss.ATTR_CLIENT_ACCESSIBLE) {
+		// Those are the system provider's alone, and there is none.
+		return unsupported(id, m.volume.Name, "copies of a client-accessible context are made by a system provider, and this machine has none",
+			"Use the context app-rollback or nas-rollback")
+	}
 	var why error
 	for _, p := range candidates {
 		ok, err := p.AreLUNsSupported(ctx, sc, m.devices, slices.Clone(m.luns))
@@ -172,13 +179,18 @@ func (c *Creator) choose(ctx context.Context, m *member, id vss.ID, sc vss.Conte
 	if why != nil {
 		return why
 	}
+	return unsupported(id, m.volume.Name, fmt.Sprintf("no hardware provider can copy all its LUNs (%s)", lunNames(m.luns)),
+		"Put the volume on LUNs of an array this machine has joined (umbra join), and check that the array is reachable (umbra list providers)")
+}
+
+// unsupported is the answer when nobody takes the volume, or the provider that
+// was named does not.
+func unsupported(named vss.ID, volume, reason, remedy string) error {
 	code := vss.VSS_E_VOLUME_NOT_SUPPORTED
-	if !id.IsNull() {
+	if !named.IsNull() {
 		code = vss.VSS_E_VOLUME_NOT_SUPPORTED_BY_PROVIDER
 	}
-	return &vss.Error{Code: code, Op: "AddToSnapshotSet", Object: m.volume.Name,
-		Reason: fmt.Sprintf("no hardware provider can copy all its LUNs (%s)", lunNames(m.luns)),
-		Remedy: "Put the volume on LUNs of an array this machine has joined (umbra join), and check that the array is reachable (umbra list providers)"}
+	return &vss.Error{Code: code, Op: "AddToSnapshotSet", Object: volume, Reason: reason, Remedy: remedy}
 }
 
 func lunNames(luns []lun.Info) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/internal/service/timeline"
 	"github.com/umbra-vss/umbra/provider"
@@ -23,6 +24,9 @@ import (
 // hold; the guard's own limit (10 s) is the hard end.
 const CommitLimit = 8 * time.Second
 
+// mountTime bounds the mounting of a set's device objects.
+const mountTime = 30 * time.Second
+
 // Do makes the set and returns its description, tickets included. When it
 // returns an error nothing of the set is left: the volumes are released, the
 // copies dropped.
@@ -31,6 +35,14 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 	if len(s.members) == 0 {
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "DoSnapshotSet", Object: s.ID.String(), Reason: "the set has no volume",
 			Remedy: "Call AddToSnapshotSet first"}
+	}
+	if !s.Context.Transportable() {
+		// A machine that cannot attach LUNs must not hold writes for a set that
+		// it has to drop again.
+		if err := s.c.Importer.Host.Ready(ctx); err != nil {
+			return nil, &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "DoSnapshotSet", Object: s.ID.String(), Reason: "this machine cannot attach the copies",
+				Remedy: "See the reason; or create the set with --transportable and import it elsewhere", Err: err}
+		}
 	}
 	rec := catalog.Set{ID: s.ID, Role: catalog.Created, State: catalog.SetCreating, Session: s.Session, Begun: time.Now(), AutoRelease: s.Context.AutoRelease()}
 	err = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
@@ -58,11 +70,14 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		var clean bool
 		err, clean = s.drop(cctx, durable, err)
 		rec.State, rec.Failure, rec.Timeline = catalog.SetFailed, catalog.FailureOf(err), tl.Phases()
+		event := ""
 		_ = s.c.Catalog.Update(cctx, func(t *catalog.Tx) error {
-			if _, err2 := t.AddEvent(catalog.Event{Level: "error", Name: "create.failed", Session: s.Session, SetID: s.ID,
-				Message: "the shadow copy set could not be made; its volumes are released and its copies dropped", Failure: rec.Failure}); err2 != nil {
+			id, err2 := t.AddEvent(catalog.Event{Level: "error", Name: "create.failed", Session: s.Session, SetID: s.ID,
+				Message: "the shadow copy set could not be made; its volumes are released and its copies dropped", Failure: rec.Failure})
+			if err2 != nil {
 				return err2
 			}
+			event = id
 			if err2 := t.PutSet(rec); err2 != nil {
 				return err2
 			}
@@ -73,6 +88,10 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		})
 		if !clean && s.c.Leftovers != nil {
 			s.c.Leftovers()
+		}
+		if e := *vss.AsError("DoSnapshotSet", err); e.EventID == "" {
+			e.EventID = event
+			err = &e
 		}
 	}()
 	if err := fpAfterIntent.Hit(ctx); err != nil {
@@ -118,6 +137,12 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 	if err != nil {
 		return nil, err
 	}
+	var local *importing.Local
+	if !s.Context.Transportable() {
+		if local, err = s.c.Importer.ImportLocal(ctx, s.Session, desc, tl, pr); err != nil {
+			return nil, err
+		}
+	}
 	for _, step := range []struct {
 		name string
 		call func(context.Context, provider.Hardware) error
@@ -133,10 +158,19 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		return nil, err
 	}
 	rec.State, rec.Description, rec.Timeline = catalog.SetCreated, desc, tl.Phases()
+	what := "left masked for import"
+	if local != nil {
+		what = "shown to this machine, hidden and read-only"
+	}
 	err = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
 		if _, err := t.AddEvent(catalog.Event{Level: "info", Name: "create.done", Session: s.Session, SetID: s.ID,
-			Message: fmt.Sprintf("shadow copy set of %d volumes made, durable, and left masked for import", len(s.members))}); err != nil {
+			Message: fmt.Sprintf("shadow copy set of %d volumes made, durable, and %s", len(s.members), what)}); err != nil {
 			return err
+		}
+		if local != nil {
+			if err := local.Record(t); err != nil {
+				return err
+			}
 		}
 		if err := t.PutSet(rec); err != nil {
 			return err
@@ -146,11 +180,30 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 	if err != nil {
 		return nil, vss.AsError("DoSnapshotSet: record the set", err)
 	}
-	if err := fpAfterRecord.Hit(ctx); err != nil {
-		return nil, err
+	// From here on a cancellation has lost: the set is on record.
+	ctx = context.WithoutCancel(ctx)
+	_ = fpAfterRecord.Hit(ctx)
+	if local != nil {
+		s.mount(ctx, local, tl)
 	}
 	pr.Report("created", "", len(s.members), len(s.members))
 	return desc, nil
+}
+
+// mount makes the device objects of a set that is on record, and says in its
+// record how long that took.
+func (s *Set) mount(ctx context.Context, local *importing.Local, tl *timeline.Recorder) {
+	ctx, cancel := context.WithTimeout(ctx, mountTime)
+	defer cancel()
+	_ = local.Mount(ctx) // what is missing is made at the next start
+	_ = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
+		rec, found, err := t.Set(catalog.Created, s.ID)
+		if err != nil || !found {
+			return err
+		}
+		rec.Timeline = tl.Phases()
+		return t.PutSet(rec)
+	})
 }
 
 // hold flushes, freezes, commits and thaws. The filesystems are released when
@@ -293,7 +346,7 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	return instant, fpAfterCommit.Hit(ctx)
 }
 
-// describe asks what the copies are called and signs the set.
+// describe asks what the copies are called, and signs a set that travels.
 func (s *Set) describe(ctx context.Context, instant time.Time) (*document.SnapshotSet, error) {
 	attrs := s.Context.Attributes() | vss.ATTR_HARDWARE_ASSISTED | vss.ATTR_NOT_SURFACED
 	ts := vss.TimestampOf(instant)
@@ -333,6 +386,9 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 			snap.LUNs = append(snap.LUNs, lm)
 		}
 		d.Snapshots = append(d.Snapshots, snap)
+	}
+	if !s.Context.Transportable() {
+		return d, nil // nobody else may import it
 	}
 	digest := d.Digest()
 	for _, p := range s.providers() {

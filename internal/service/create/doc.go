@@ -12,6 +12,7 @@
 //	release       the guard thaws, waiting for nobody
 //	post-commit   copies are made durable; only now can there be a document
 //	describe      identities of the copies, digest, ticket
+//	import        of a set that does not travel: here, by package importing
 //
 // Between hold and release nothing here writes to disk, starts a process or
 // logs: the guard was started, the catalogue's gate closed and every buffer

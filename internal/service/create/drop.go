@@ -53,6 +53,11 @@ func (s *Set) stopped(ctx context.Context, err error) error {
 // them when it can.
 func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, clean bool) {
 	var left error
+	// What this machine itself has of the copies goes first: a storage system
+	// keeps a LUN that is attached.
+	if !s.Context.Transportable() {
+		left = s.c.Importer.Withdraw(ctx, s.ID)
+	}
 	for _, p := range s.providers() {
 		if err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, s.ID)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 			left = errors.Join(left, err)

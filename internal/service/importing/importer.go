@@ -18,18 +18,25 @@ import (
 // DefaultArrivalTimeout is how long an import waits for disks to arrive.
 const DefaultArrivalTimeout = 10 * time.Minute
 
-// Failpoints of the import, in order.
+// points are the failpoints of one way to come to copies, in order.
+type points struct {
+	afterIntent, afterHide, beforeLocate, afterLocate, afterArrive, afterVerify, afterRecord, afterMount *failpoint.Point
+}
+
+func newPoints(pipeline string) *points {
+	at := func(place string) *failpoint.Point { return failpoint.New(pipeline + "." + place) }
+	return &points{at("after-intent"), at("after-hide"), at("before-locate"), at("after-locate"), at("after-arrive"), at("after-verify"),
+		at("after-record"), at("after-mount")}
+}
+
+// Failpoints of the import, of the import of a set where it was made, and of
+// the clean-up.
 var (
-	fpAfterIntent  = failpoint.New("import.after-intent")
-	fpAfterHide    = failpoint.New("import.after-hide")
-	fpBeforeLocate = failpoint.New("import.before-locate")
-	fpAfterLocate  = failpoint.New("import.after-locate")
-	fpAfterArrive  = failpoint.New("import.after-arrive")
-	fpAfterVerify  = failpoint.New("import.after-verify")
-	fpAfterRecord  = failpoint.New("import.after-record")
-	fpAfterMount   = failpoint.New("import.after-mount")
-	fpInCleanup    = failpoint.New("cleanup.after-intent")
-	fpAfterMask    = failpoint.New("cleanup.after-mask")
+	importPoints = newPoints("import")
+	localPoints  = newPoints("local")
+
+	fpInCleanup = failpoint.New("cleanup.after-intent")
+	fpAfterMask = failpoint.New("cleanup.after-mask")
 )
 
 // Host is what an import needs of this machine.

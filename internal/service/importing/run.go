@@ -33,7 +33,8 @@ func (im *Importer) Run(ctx context.Context, session vss.ID, d *document.Documen
 	if err != nil {
 		return im.refused(ctx, session, d, err)
 	}
-	r := &run{im: im, session: session, set: d.Set, parts: parts, id: vss.NewID(), tl: tl, pr: pr, begun: time.Now()}
+	r := &run{im: im, session: session, set: d.Set, parts: parts, id: vss.NewID(), tl: tl, pr: pr, begun: time.Now(),
+		points: importPoints, brand: vss.ATTR_IMPORTED}
 	return r.do(ctx)
 }
 
@@ -55,7 +56,8 @@ func withEvent(err error, id string) error {
 	return &e
 }
 
-// run is one import under way.
+// run is one import under way, of a set that came here or of one that was
+// just made here.
 type run struct {
 	im      *Importer
 	session vss.ID
@@ -65,6 +67,8 @@ type run struct {
 	tl      *timeline.Recorder
 	pr      *timeline.Progress
 	begun   time.Time
+	points  *points
+	brand   vss.Attributes // how its copies are marked
 
 	intent   uint64
 	recorded bool             // the outcome is on disk
@@ -88,36 +92,46 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 			out = r.end(ctx, nil, err)
 		}
 	}()
+	if err := r.recordIntent(ctx); err != nil {
+		return im.refused(ctx, r.session, &document.Document{Set: r.set}, err)
+	}
+	if err := r.points.afterIntent.Hit(ctx); err != nil {
+		return r.end(ctx, nil, err)
+	}
+	statuses, err := r.attach(ctx)
+	if err != nil {
+		return r.end(ctx, nil, err)
+	}
+	return r.end(ctx, statuses, nil)
+}
+
+// attach makes the set's LUNs disks of this machine: hidden, recognised,
+// verified and read-only. It returns the outcome of each copy, or why there
+// can be none. What it did is in r either way; nothing is undone.
+func (r *run) attach(ctx context.Context) ([]catalog.CopyStatus, error) {
+	im := r.im
 	var all []lun.Info
 	for _, p := range r.parts {
 		all = append(all, p.luns...)
 	}
-	if err := r.recordIntent(ctx); err != nil {
-		return im.refused(ctx, r.session, &document.Document{Set: r.set}, err)
-	}
-	fail := func(err error) async.Outcome { return r.end(ctx, nil, err) }
-	if err := fpAfterIntent.Hit(ctx); err != nil {
-		return fail(err)
-	}
-
 	end := r.tl.Start("hide", "")
 	err := im.Host.Hide(ctx, all)
 	end()
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if err := fpAfterHide.Hit(ctx); err != nil {
-		return fail(err)
+	if err := r.points.afterHide.Hit(ctx); err != nil {
+		return nil, err
 	}
 
 	// Subscribed before the first LUN can appear, so that no arrival is missed.
 	events, stop, err := im.Host.Watch(ctx)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	defer stop()
-	if err := fpBeforeLocate.Hit(ctx); err != nil {
-		return fail(err)
+	if err := r.points.beforeLocate.Hit(ctx); err != nil {
+		return nil, err
 	}
 
 	r.pr.Report("locate", "", 0, len(all))
@@ -125,10 +139,10 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 	err = r.locate(ctx)
 	end()
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if err := fpAfterLocate.Hit(ctx); err != nil {
-		return fail(err)
+	if err := r.points.afterLocate.Hit(ctx); err != nil {
+		return nil, err
 	}
 
 	dctx, stopDescribing := context.WithCancel(ctx)
@@ -141,10 +155,10 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 	end()
 	r.tl.Add("match", "", time.Now().Add(-r.matching), r.matching)
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if err := fpAfterArrive.Hit(ctx); err != nil {
-		return fail(err)
+	if err := r.points.afterArrive.Hit(ctx); err != nil {
+		return nil, err
 	}
 
 	r.pr.Report("verify", "", 0, len(r.set.Snapshots))
@@ -152,12 +166,9 @@ func (r *run) do(ctx context.Context) (out async.Outcome) {
 	statuses := r.verify(ctx, described())
 	end()
 	if err := ctx.Err(); err != nil {
-		return fail(err)
+		return nil, err
 	}
-	if err := fpAfterVerify.Hit(ctx); err != nil {
-		return fail(err)
-	}
-	return r.end(ctx, statuses, nil)
+	return statuses, r.points.afterVerify.Hit(ctx)
 }
 
 // recordIntent puts set and LUNs on disk before anything is unmasked.
@@ -176,16 +187,24 @@ func (r *run) recordIntent(ctx context.Context) error {
 		} else if found && !old.ImportID.IsNull() {
 			r.id = old.ImportID
 		}
-		for _, s := range r.set.Snapshots {
-			for _, m := range s.LUNs {
-				l := catalog.LUN{Name: key(m.Target), Info: m.Target, SetID: r.set.ID, SnapshotID: s.ID, ProviderID: s.ProviderID, State: catalog.LUNUnmasking}
-				if err := t.PutLUN(l); err != nil {
-					return err
-				}
-			}
+		if err := r.listLUNs(t); err != nil {
+			return err
 		}
 		return t.PutSet(r.record(catalog.SetImporting))
 	})
+}
+
+// listLUNs puts the LUNs on record as what may be unmasked from now on.
+func (r *run) listLUNs(t *catalog.Tx) error {
+	for _, s := range r.set.Snapshots {
+		for _, m := range s.LUNs {
+			l := catalog.LUN{Name: key(m.Target), Info: m.Target, SetID: r.set.ID, SnapshotID: s.ID, ProviderID: s.ProviderID, State: catalog.LUNUnmasking}
+			if err := t.PutLUN(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (r *run) record(state catalog.SetState) catalog.Set {
@@ -327,7 +346,7 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 	}
 	// From here on a cancellation has lost: the outcome is on disk.
 	r.recorded = true
-	if err := fpAfterRecord.Hit(rctx); err != nil {
+	if err := r.points.afterRecord.Hit(rctx); err != nil {
 		return async.Outcome{Code: vss.VSS_E_UNEXPECTED, Err: err, Copies: statuses}
 	}
 	if mapped > 0 {
@@ -335,7 +354,7 @@ func (r *run) end(ctx context.Context, statuses []catalog.CopyStatus, err error)
 		stop = r.tl.Start("mount", "")
 		_ = im.MountCopies(rctx, r.set.ID)
 		stop()
-		_ = fpAfterMount.Hit(rctx)
+		_ = r.points.afterMount.Hit(rctx)
 	}
 	// The timeline is for who looks at the set later; this step is in the
 	// operation's own only.

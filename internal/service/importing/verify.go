@@ -154,7 +154,7 @@ func (r *run) recordCopies(t *catalog.Tx, statuses []catalog.CopyStatus) error {
 		}
 		c.Prop = vss.SnapshotProp{SnapshotID: s.ID, SnapshotSetID: r.set.ID, SnapshotsCount: r.set.Count,
 			BlockDevice: c.Attachments[0].Device, OriginalVolumeName: s.OriginalVolumeName, OriginatingMachine: r.set.OriginatingMachine,
-			ServiceMachine: r.set.ServiceMachine, ProviderID: s.ProviderID, Attributes: s.Attributes | vss.ATTR_IMPORTED | vss.ATTR_NOT_SURFACED,
+			ServiceMachine: r.set.ServiceMachine, ProviderID: s.ProviderID, Attributes: s.Attributes | r.brand | vss.ATTR_NOT_SURFACED,
 			CreationTimestamp: s.CreationTimestamp, Status: vss.SS_CREATED}
 		if err := t.PutCopy(c); err != nil {
 			return err

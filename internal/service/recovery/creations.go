@@ -71,6 +71,9 @@ func (r *Recovery) dropCreation(ctx context.Context, in catalog.Intent) error {
 func (r *Recovery) dropSet(ctx context.Context, set vss.ID) (failed error) {
 	ctx, cancel := context.WithTimeout(ctx, dropTime)
 	defer cancel()
+	// What this machine had of a set that does not travel goes first: a storage
+	// system keeps a LUN that is attached.
+	failed = r.Importer.Withdraw(ctx, set)
 	for _, p := range r.Providers.Hardware() {
 		err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, set))
 		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {

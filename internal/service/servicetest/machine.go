@@ -84,7 +84,7 @@ func (m *Machine) Boot(bootID string) {
 	im := importing.New(importing.Importer{Host: m.Host, Providers: providers, Catalog: cat, HostName: "h", BootID: bootID, CopiesDir: filepath.Join(m.Dir, "copies"), ArrivalTimeout: 300 * time.Millisecond})
 	m.Keeper = &copies.Keeper{Host: m.Host, Providers: providers, Catalog: cat, BootID: bootID, DeviceObject: im.DeviceObject}
 	m.Service = &service.Service{HostName: "h", StateDir: m.Dir, RunDir: m.Dir, Version: "test", Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, Host: m.Host, Log: log,
-		Creator: &create.Creator{Host: m.Host, Providers: providers, Catalog: cat, HostName: "h", BootID: bootID, HoldDir: m.Dir, FlushTime: time.Second}}
+		Creator: &create.Creator{Host: m.Host, Providers: providers, Catalog: cat, Importer: im, HostName: "h", BootID: bootID, HoldDir: m.Dir, FlushTime: time.Second}}
 	rec := &recovery.Recovery{Host: m.Host, Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, BootID: bootID, Log: log}
 	rec.Run(m.T.Context(), nil)
 
