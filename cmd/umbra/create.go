@@ -36,9 +36,13 @@ type created struct {
 	Timeline  []requester.Phase `json:"timeline"`
 }
 
+// createdCopy is one copy. Where it is is known on this machine only if the set
+// does not travel.
 type createdCopy struct {
-	ID     vss.ID `json:"id"`
-	Volume string `json:"volume"`
+	ID           vss.ID `json:"id"`
+	Volume       string `json:"volume"`
+	DeviceObject string `json:"device_object,omitempty"`
+	BlockDevice  string `json:"block_device,omitempty"`
 }
 
 func (a *app) createCmd() *cobra.Command {
@@ -50,11 +54,18 @@ func (a *app) createCmd() *cobra.Command {
 frozen for milliseconds. VOLUME is a mount point or a mounted block device on
 LUNs of an array this machine has joined.
 
+The copies are shown to this machine, hidden and read-only: each is read at the
+path that is printed, or mounted elsewhere with umbra expose. Copies of
+persistent contexts stay until umbra delete. Copies of the contexts backup and
+file-share-backup live as long as this command: give --exec.
+
 With --transportable the copies stay masked on the array; the document is all
 another machine needs to import them.
 
 If anything fails nothing is left: the volumes run on, the copies are dropped.`,
-		Example: `  umbra create /srv/db /srv/log --transportable --context app-rollback --document set.umbra
+		Example: `  umbra create /srv/db /srv/log
+  umbra create /srv/db --context backup --exec /usr/local/bin/backup-copies
+  umbra create /srv/db /srv/log --transportable --context app-rollback --document set.umbra
   umbra create /srv/db --transportable --document set.umbra --exec /usr/local/bin/ship-document`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, volumes []string) error { return a.create(cmd.Context(), volumes, f) },
@@ -62,7 +73,7 @@ If anything fails nothing is left: the volumes run on, the copies are dropped.`,
 	c.Flags().StringVar(&f.context, "context", "app-rollback", "context: backup, file-share-backup, app-rollback, nas-rollback")
 	c.Flags().BoolVar(&f.transportable, "transportable", false, "leave the copies masked, to be imported by another machine")
 	c.Flags().StringVarP(&f.document, "document", "d", "", "file to write the Backup Components Document to (required with --transportable)")
-	c.Flags().StringVar(&f.exec, "exec", "", "program to run when the set is made, before the session is closed; UMBRA_SET and UMBRA_DOCUMENT are in its environment")
+	c.Flags().StringVar(&f.exec, "exec", "", "program to run when the set is made, before the session is closed; UMBRA_SET and UMBRA_DOCUMENT are in its environment and, without --transportable, UMBRA_COPY_n, UMBRA_PATH_n, UMBRA_DEVICE_n and UMBRA_ORIGINAL_n")
 	c.Flags().StringVar(&f.provider, "provider", "", "provider ID (default: whichever supports the volume)")
 	c.Flags().BoolVar(&f.differential, "differential", false, "require copy-on-write copies")
 	c.Flags().BoolVar(&f.plex, "plex", false, "require full mirror copies")
@@ -129,7 +140,7 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 		if err != nil {
 			return errors.Join(err, bc.AbortBackup(context.WithoutCancel(ctx)))
 		}
-		out.Snapshots = append(out.Snapshots, createdCopy{id, v})
+		out.Snapshots = append(out.Snapshots, createdCopy{ID: id, Volume: v})
 	}
 	if sc.Writers() {
 		if err := a.finish(ctx, bc.PrepareForBackup); err != nil {
@@ -148,6 +159,12 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 		return err
 	}
 	out.Timeline = st.Timeline
+	var env []string
+	if !f.transportable {
+		if env, err = located(ctx, bc, out.Snapshots); err != nil {
+			return err
+		}
+	}
 	if doc != nil {
 		xml, err := bc.SaveAsXML(ctx)
 		if err != nil {
@@ -158,7 +175,7 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 		}
 	}
 	if f.exec != "" {
-		if err := a.runExec(ctx, f.exec, out.SetID, f.document); err != nil {
+		if err := a.runExec(ctx, f.exec, out.SetID, f.document, env...); err != nil {
 			return err
 		}
 	}
@@ -169,9 +186,16 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 	}
 	return a.emit(out, func(w io.Writer) {
 		fmt.Fprintf(w, "Shadow copy set %s made.\n", out.SetID)
-		fmt.Fprintln(w, "COPY\tVOLUME")
-		for _, s := range out.Snapshots {
-			fmt.Fprintf(w, "%s\t%s\n", s.ID, s.Volume)
+		if f.transportable {
+			fmt.Fprintln(w, "COPY\tVOLUME")
+			for _, s := range out.Snapshots {
+				fmt.Fprintf(w, "%s\t%s\n", s.ID, s.Volume)
+			}
+		} else {
+			fmt.Fprintln(w, "COPY\tVOLUME\tPATH\tDEVICE")
+			for _, s := range out.Snapshots {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.ID, s.Volume, orElse(s.DeviceObject, "-"), s.BlockDevice)
+			}
 		}
 		for _, p := range out.Timeline {
 			if p.Object == "" && (p.Name == "hold" || p.Name == "commit" || p.Name == "flush") {
@@ -182,6 +206,26 @@ func (a *app) create(ctx context.Context, volumes []string, f createFlags) (err 
 			fmt.Fprintf(w, "Document:\t%s\n", f.document)
 		}
 	})
+}
+
+// located fills in where the copies of a set are that does not travel, and
+// returns what tells a program so.
+func located(ctx context.Context, bc *requester.BackupComponents, copies []createdCopy) (env []string, err error) {
+	for i := range copies {
+		p, err := bc.GetSnapshotProperties(ctx, copies[i].ID)
+		if err != nil {
+			return nil, err
+		}
+		copies[i].DeviceObject, copies[i].BlockDevice = p.DeviceObject, p.BlockDevice
+		env = append(env, copyEnv(i+1, p)...)
+	}
+	return env, nil
+}
+
+// copyEnv tells a program about its n-th copy.
+func copyEnv(n int, p vss.SnapshotProp) []string {
+	return []string{fmt.Sprintf("UMBRA_COPY_%d=%s", n, p.SnapshotID), fmt.Sprintf("UMBRA_PATH_%d=%s", n, p.DeviceObject),
+		fmt.Sprintf("UMBRA_DEVICE_%d=%s", n, p.BlockDevice), fmt.Sprintf("UMBRA_ORIGINAL_%d=%s", n, p.OriginalVolumeName)}
 }
 
 // closing closes the object. That it cannot be closed is news only when all

@@ -149,9 +149,7 @@ func (a *app) importSet(ctx context.Context, path string, f importFlags) (err er
 		}
 		out.SetID = p.SnapshotSetID
 		out.Copies = append(out.Copies, p)
-		n := len(out.Copies)
-		env = append(env, fmt.Sprintf("UMBRA_COPY_%d=%s", n, p.SnapshotID), fmt.Sprintf("UMBRA_PATH_%d=%s", n, p.DeviceObject),
-			fmt.Sprintf("UMBRA_DEVICE_%d=%s", n, p.BlockDevice), fmt.Sprintf("UMBRA_ORIGINAL_%d=%s", n, p.OriginalVolumeName))
+		env = append(env, copyEnv(len(out.Copies), p)...)
 	}
 	if f.exec != "" {
 		if err := a.runExec(ctx, f.exec, out.SetID, path, env...); err != nil {

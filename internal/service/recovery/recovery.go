@@ -5,9 +5,9 @@
 // anything that could block); sets that were being created are dropped; an
 // import that was broken off is left exactly as it is and listed, because only
 // the requester may clean it up; deletions are finished; half-made exposures
-// are taken back; auto-release copies, whose requester is gone, are deleted;
-// and the device objects of persistent copies are mounted again. Each step
-// writes an event.
+// are taken back; auto-release copies, whose requester is gone, are deleted, and
+// so are those that were to last until the machine boots; and the device
+// objects of the others are mounted again. Each step writes an event.
 //
 // A storage system may come up after the service. What could not be put right
 // without it is tried again while the service serves, see [Recovery.Continue].
@@ -195,7 +195,7 @@ func (r *Recovery) closeIntent(ctx context.Context, in catalog.Intent) error {
 	return r.Catalog.Update(ctx, func(t *catalog.Tx) error { return t.CloseIntent(in.ID) })
 }
 
-// copies deletes auto-release copies and brings persistent ones back.
+// copies deletes those whose life has ended and brings the others back.
 func (r *Recovery) copies(ctx context.Context) {
 	var all []catalog.Copy
 	if err := r.Catalog.View(func(t *catalog.Tx) (err error) { all, err = t.Copies(); return err }); err != nil {
@@ -204,16 +204,17 @@ func (r *Recovery) copies(ctx context.Context) {
 	}
 	var stay []catalog.Copy
 	for _, c := range all {
-		if !c.AutoRelease {
+		why, ended := r.ended(c)
+		if !ended {
 			stay = append(stay, c)
 			continue
 		}
 		if _, err := r.Keeper.Delete(ctx, c.Session, c.Prop.SnapshotID, vss.OBJECT_SNAPSHOT); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.not-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
-				Message: "an auto-release copy whose requester is gone could not be deleted", Failure: catalog.FailureOf(err)})
+				Message: why + " could not be deleted", Failure: catalog.FailureOf(err)})
 			continue
 		}
-		r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(), Message: "an auto-release copy whose requester is gone was deleted"})
+		r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(), Message: why + " was deleted"})
 	}
 	if len(stay) == 0 {
 		return
@@ -234,6 +235,19 @@ func (r *Recovery) copies(ctx context.Context) {
 			r.Log.Error("mount device objects", "set", id, "err", err)
 		}
 	}
+}
+
+// ended reports whether a copy does not outlive the service's last life: no
+// requester is left to release an auto-release copy, and a copy that is neither
+// that nor persistent ends when the machine boots (requester.md 3.7).
+func (r *Recovery) ended(c catalog.Copy) (why string, ended bool) {
+	switch {
+	case c.AutoRelease:
+		return "an auto-release copy whose requester is gone", true
+	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) && c.BootID != r.BootID:
+		return "a copy that was to last until the machine boots", true
+	}
+	return "", false
 }
 
 // rescanTime bounds the search for the LUNs of all copies together: the
