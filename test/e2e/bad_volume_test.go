@@ -63,7 +63,7 @@ func TestBadVolumes(t *testing.T) {
 		{"twice, by a link", []string{v, link}, vss.VSS_E_OBJECT_ALREADY_EXISTS, []string{v}},
 		{"good and bad", []string{v, w, nobody}, vss.VSS_E_VOLUME_NOT_SUPPORTED, []string{nobody}},
 		{"provider that is not there", []string{v, "--provider", vss.NewID().String()}, vss.VSS_E_PROVIDER_NOT_REGISTERED, nil},
-		{"not transportable", []string{v, "--transportable=false"}, vss.E_NOTIMPL, []string{"transportable"}},
+		{"client-accessible without a system provider", []string{v, "--transportable=false", "--context", "client-accessible"}, vss.VSS_E_VOLUME_NOT_SUPPORTED, []string{v, "system provider"}},
 		{"context that may not travel", []string{v, "--context", "client-accessible"}, vss.E_INVALIDARG, nil},
 		{"two kinds of copy", []string{v, "--differential", "--plex"}, vss.E_INVALIDARG, []string{"differential", "plex"}},
 	} {
