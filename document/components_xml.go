@@ -24,7 +24,14 @@ func (w *writer) component(c *Component) {
 		"logicalPath", escape(c.LogicalPath),
 		"name", escape(c.Name),
 		"backupSucceeded", writeBool(c.BackupSucceeded),
-	}, func() {
+	}, w.componentBody(c))
+}
+
+func (w *writer) componentBody(c *Component) func() {
+	if c.items() == 0 && c.saysNothing("backup") && c.saysNothing("restore") && c.saysNothing("failures") && c.saysNothing("failure") {
+		return nil
+	}
+	return func() {
 		if !c.saysNothing("backup") {
 			w.element("backup", []string{
 				"options", escape(c.BackupOptions),
@@ -87,7 +94,7 @@ func (w *writer) component(c *Component) {
 				"message", escape(c.Failure.Message),
 			}, nil)
 		}
-	})
+	}
 }
 
 func (w *writer) target(name string, t FileTarget) {

@@ -35,7 +35,11 @@ func seeds(f *testing.F) [][]byte {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return [][]byte{sampleXML(f), empty}
+	full, err := Marshal(sampleComponents())
+	if err != nil {
+		f.Fatal(err)
+	}
+	return [][]byte{sampleXML(f), empty, full}
 }
 
 func FuzzUnmarshal(f *testing.F) {
@@ -56,6 +60,7 @@ func FuzzRead(f *testing.F) {
 	bundle := sampleBundle(f)
 	f.Add(bundle)
 	f.Add(bundle[:len(bundle)/2])
+	f.Add(writersBundle(f))
 	f.Add([]byte("PK\x05\x06" + string(make([]byte, 18))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := Read(b)
@@ -70,8 +75,11 @@ func FuzzMember(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, xml []byte) {
-		doc := member{memberComponents, xml}
-		b, err := archive([]member{doc, {memberManifest, manifest(firstSchema, []member{doc})}})
+		doc, schema := member{memberComponents, xml}, firstSchema
+		if d, err := Unmarshal(xml); err == nil {
+			schema = d.SchemaVersion
+		}
+		b, err := archive([]member{doc, {memberManifest, manifest(schema, []member{doc})}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -87,13 +87,18 @@ func anyDocument() *rapid.Generator[*Document] {
 			context |= vss.Context(vss.ATTR_TRANSPORTABLE)
 		}
 		d := &Document{
-			SchemaVersion: CurrentSchema,
-			Context:       context,
+			Context: context,
 			State: BackupState{
 				SelectComponents: rapid.Bool().Draw(t, "select"), Bootable: rapid.Bool().Draw(t, "bootable"),
 				Type: vss.BackupType(rapid.Int32Range(0, 6).Draw(t, "type")), PartialFiles: rapid.Bool().Draw(t, "partial"),
 			},
 		}
+		if rapid.Bool().Draw(t, "writers") {
+			d.Components = anyComponents().Draw(t, "components")
+			d.RestoreState = vss.RestoreType(rapid.Int32Range(0, 3).Draw(t, "restore"))
+		}
+		d.SchemaVersion = ""
+		d.SchemaVersion = d.schema()
 		if rapid.IntRange(0, 9).Draw(t, "set") == 0 {
 			return d
 		}

@@ -32,11 +32,11 @@ const (
 	maxDevices       = 1024 // members of one filesystem
 
 	// Of a document's components. Together they fit a document even if every
-	// byte has to be escaped, beside a set at its limits.
+	// byte has to be escaped, beside a set with as many extents as may be.
 	maxOpaque         = 64 << 10 // bytes of options, stamps, metadata, messages
 	maxComponents     = 1024
 	maxComponentItems = 16384   // subcomponents, targets, files
-	maxComponentText  = 2 << 20 // bytes
+	maxComponentText  = 1 << 20 // bytes
 
 	// Of a writer's metadata.
 	maxMetadataComponents = 4096

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/umbra-vss/umbra/vss"
 )
 
 func TestRoundTripOfAnything(t *testing.T) {
@@ -33,6 +35,20 @@ func TestRoundTripOfAnything(t *testing.T) {
 		}
 		if back, err = Read(bundle.Bytes()); err != nil || diff(d, back) != "" {
 			t.Fatalf("bundle: %v", err)
+		}
+		writers := rapid.SliceOfNDistinct(anyWriter(), 0, 2, func(w *WriterMetadata) vss.ID { return w.InstanceID }).Draw(t, "writers")
+		bundle.Reset()
+		if err := WriteBundle(&bundle, d, writers...); err != nil {
+			t.Fatal(err)
+		}
+		all, err := ReadBundle(bundle.Bytes())
+		if err != nil || diff(d, all.Document) != "" || len(all.Writers) != len(writers) {
+			t.Fatalf("bundle with writers: %v", err)
+		}
+		for _, w := range writers {
+			if s := diffWriter(w, all.Writer(w.InstanceID)); s != "" {
+				t.Fatal(s)
+			}
 		}
 	})
 }

@@ -37,7 +37,9 @@ func TestMarshalFitsSchema(t *testing.T) {
 	}
 	add("sample.xml", sample())
 	add("empty.xml", &Document{})
+	add("components.xml", sampleComponents())
 	add("limits.xml", atTheLimits())
+	add("limits-components.xml", withFullComponents(sample()))
 	for i := range 60 {
 		add("any"+string(rune('A'+i))+".xml", anyDocument().Example(i))
 	}
@@ -50,7 +52,7 @@ func TestMarshalFitsSchema(t *testing.T) {
 // documents: what the schema refuses, Unmarshal refuses.
 func TestSchemaIsAsStrict(t *testing.T) {
 	lint, dir := xmllint(t), t.TempDir()
-	for _, c := range broken() {
+	for _, c := range append(broken(), brokenComponents()...) {
 		if !c.schema {
 			continue
 		}

@@ -18,11 +18,17 @@ type brokenDocument struct {
 	old, new string // the first old is replaced; new stands alone where old is ""
 	reason   string // part of the message
 	schema   bool   // the XSD refuses it as well
+	// components: it is the sample with components
+	components bool
 }
 
 func (c brokenDocument) xml(t testing.TB) string {
 	t.Helper()
-	b, err := Marshal(sample())
+	d := sample()
+	if c.components {
+		d = sampleComponents()
+	}
+	b, err := Marshal(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +41,23 @@ func (c brokenDocument) xml(t testing.TB) string {
 	return strings.Replace(string(b), c.old, c.new, 1)
 }
 
+// brokenRow is a brokenDocument in a table.
+type brokenRow struct {
+	name, old, new, reason string
+	schema                 bool
+}
+
+func broke(components bool, rows []brokenRow) []brokenDocument {
+	var out []brokenDocument
+	for _, r := range rows {
+		out = append(out, brokenDocument{r.name, r.old, r.new, r.reason, r.schema, components})
+	}
+	return out
+}
+
 func broken() []brokenDocument {
 	const provider, second = `providerId="{5f3c3b1e-2f5a-4c5d-9a43-6a7b11d0c001}"`, `id="{66666666-7777-4888-9999-aaaaaaaaaaaa}"`
-	return []brokenDocument{
+	return broke(false, []brokenRow{
 		{"nothing", "", " ", "empty", true},
 		{"no XML", "", "umbra", "text where only elements", true},
 		{"half a tag", "", "<backupComponents", "not well-formed", true},
@@ -124,13 +144,13 @@ func broken() []brokenDocument {
 		{"altered name", `"/srv/postgresql"`, `"/srv/postgresq1"`, "digest does not fit", false},
 		{"altered digest", `digest="4`, `digest="5`, "digest does not fit", false},
 		{"short digest", `digest="43`, `digest="`, "64 lower-case", true},
-	}
+	})
 }
 
 var position = regexp.MustCompile(`^line \d+, column \d+: `)
 
 func TestUnmarshalRefuses(t *testing.T) {
-	for _, c := range broken() {
+	for _, c := range append(broken(), brokenComponents()...) {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := Unmarshal([]byte(c.xml(t)))
 			var e *vss.Error
