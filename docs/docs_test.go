@@ -24,13 +24,52 @@ import (
 
 const root = ".."
 
-// pages are README, CHANGELOG and docs/*.md, by path from the root.
+// TestNamedTests: a page that says which test shows something names one that is
+// there.
+func TestNamedTests(t *testing.T) {
+	there := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
+				there[fn.Name.Name] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := regexp.MustCompile("`(Test[A-Z][A-Za-z0-9_]*)`")
+	found := 0
+	for page, text := range pages(t) {
+		for _, m := range name.FindAllStringSubmatch(text, -1) {
+			found++
+			if !there[m[1]] {
+				t.Errorf("%s: there is no %s", page, m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no page names a test")
+	}
+}
+
+// pages are README, CHANGELOG and the pages of docs, by path from the root.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(root + "/docs/*.md")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no page: %v", err)
+	api, aerr := filepath.Glob(root + "/docs/api/*.md")
+	if err != nil || aerr != nil || len(files) == 0 || len(api) == 0 {
+		t.Fatalf("no page: %v, %v", err, aerr)
 	}
+	files = append(files, api...)
 	out := map[string]string{}
 	for _, f := range append(files, root+"/README.md", root+"/CHANGELOG.md") {
 		b, err := os.ReadFile(f)
