@@ -91,7 +91,7 @@ func TestUnlistedAnswer(t *testing.T) {
 	h := requester.NewHost(requester.Endpoint(m.Socket))
 	defer h.Close()
 	es, lerr := h.Events(t.Context(), requester.EventQuery{Name: "provider.unexpected"})
-	if lerr != nil || len(es) != 1 || es[0].Object != m.A.Name || es[0].Number != 902 || !strings.Contains(es[0].Message, "BeginImport") || es[0].Err.Code != vss.VSS_E_UNEXPECTED_PROVIDER_ERROR {
+	if lerr != nil || len(es) != 1 || es[0].Object != m.A.Name || es[0].Session.IsNull() || es[0].Number != 902 || !strings.Contains(es[0].Message, "BeginImport") || es[0].Err.Code != vss.VSS_E_UNEXPECTED_PROVIDER_ERROR {
 		t.Errorf("%+v, %v; the import: %v", es, lerr, err)
 	}
 }

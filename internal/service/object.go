@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/create"
+	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/internal/service/session"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -154,7 +155,7 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 	}
 	// o.mu is held until o.running is set: the operation's end waits for that.
 	var self *async.Operation
-	a := async.Start(s.base, newToken(), op, fn, func(out async.Outcome) async.Outcome {
+	a := async.Start(registry.WithSession(s.base, o.id), newToken(), op, fn, func(out async.Outcome) async.Outcome {
 		out = s.withEvent(o, op, out)
 		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
 		o.mu.Lock()

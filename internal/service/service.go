@@ -106,10 +106,9 @@ func (s *Service) Start(base context.Context) {
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.panic", Object: op, Message: string(stack)})
 		return id
 	}
-	registry.OnUnlisted(func(err *vss.Error) string {
-		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "provider.unexpected", Object: err.Object,
+	registry.OnUnlisted(func(session vss.ID, err *vss.Error) {
+		_, _ = s.Catalog.Log(base, catalog.Event{Level: "error", Name: "provider.unexpected", Session: session, Object: err.Object,
 			Message: "a provider answered " + err.Op + " with a code the contract does not allow", Failure: catalog.FailureOf(err)})
-		return id
 	})
 	rpc.UnexpectedHook = func(op string, err *vss.Error) string {
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.unexpected", Object: op,

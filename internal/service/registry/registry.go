@@ -79,14 +79,22 @@ func Checked(ctx context.Context, p provider.Provider, method string, err error)
 		Reason: fmt.Sprintf("provider %s answered %s with a code the contract does not allow: %v", p.Properties().Name, method, vss.CodeOf(err)),
 		Remedy: "Check the provider's own log and the storage system, then try again", Err: err}
 	if tell := unlisted.Load(); tell != nil {
-		e.EventID = (*tell)(e)
+		session, _ := ctx.Value(sessionKey{}).(vss.ID)
+		(*tell)(session, e)
 	}
 	return e
 }
 
-var unlisted atomic.Pointer[func(*vss.Error) string]
+var unlisted atomic.Pointer[func(vss.ID, *vss.Error)]
 
 // OnUnlisted has f told of every answer the contract does not allow
-// (requester.md 3.9); it returns the ID of the event it wrote. It may be called
-// while writes are held, and must not wait.
-func OnUnlisted(f func(*vss.Error) (eventID string)) { unlisted.Store(&f) }
+// (requester.md 3.9), and in which session. It may be called while writes are
+// held, and must not wait.
+func OnUnlisted(f func(session vss.ID, err *vss.Error)) { unlisted.Store(&f) }
+
+type sessionKey struct{}
+
+// WithSession says in which session the providers are called.
+func WithSession(ctx context.Context, session vss.ID) context.Context {
+	return context.WithValue(ctx, sessionKey{}, session)
+}
