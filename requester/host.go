@@ -233,7 +233,7 @@ func (h *Host) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	if err != nil {
 		return nil, h.fix("ListEvents", err)
 	}
-	var out []Event
+	out := make([]Event, 0, len(r.Msg.Events))
 	for _, e := range r.Msg.Events {
 		session, _ := vss.ParseID(e.Session) // GUID_NULL for what belongs to none
 		out = append(out, Event{e.Id, time.Unix(0, e.TimeUnixNs), e.Level, int(e.Number), e.Name, session, idOf(e.SetId), e.Object, e.Message, rpc.ErrorFromProto(e.Error)})
