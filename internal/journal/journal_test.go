@@ -198,6 +198,7 @@ func TestSlowJournal(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
+		f.close() // lets it go
 		t.Fatal("a journal that does not read holds up who writes")
 	}
 	dropped := int(j.Dropped())
