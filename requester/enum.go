@@ -15,18 +15,24 @@ import (
 // one of OBJECT_SNAPSHOT and OBJECT_PROVIDER. When there is nothing, the Enum
 // is empty.
 func (b *BackupComponents) Query(ctx context.Context, id vss.ID, queried, returned vss.ObjectType) (*Enum, error) {
-	r, err := call(ctx, b, "Query", rpcs.Query, &vssv1.QueryRequest{Token: b.sessionToken(), QueriedObjectId: id[:], QueriedObjectType: int32(queried), ReturnedObjectsType: int32(returned)})
-	if err != nil {
-		return nil, err
-	}
+	m := &vssv1.QueryRequest{QueriedObjectId: id[:], QueriedObjectType: int32(queried), ReturnedObjectsType: int32(returned)}
 	var found []vss.ObjectProp
-	for _, p := range r.Snapshots {
-		s := propOf(p)
-		found = append(found, vss.ObjectProp{Type: vss.OBJECT_SNAPSHOT, Snapshot: &s})
-	}
-	for _, p := range r.Providers {
-		v := providerOf(p)
-		found = append(found, vss.ObjectProp{Type: vss.OBJECT_PROVIDER, Provider: &v})
+	for {
+		r, err := b.query(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range r.Snapshots {
+			s := propOf(p)
+			found = append(found, vss.ObjectProp{Type: vss.OBJECT_SNAPSHOT, Snapshot: &s})
+		}
+		for _, p := range r.Providers {
+			v := providerOf(p)
+			found = append(found, vss.ObjectProp{Type: vss.OBJECT_PROVIDER, Provider: &v})
+		}
+		if m.After = r.Next; len(m.After) == 0 {
+			break
+		}
 	}
 	return &Enum{found: found}, nil
 }

@@ -161,13 +161,12 @@ func setOf(p *vssv1.Set) Set {
 
 // Sets lists the sets created or imported on this machine.
 func (h *Host) Sets(ctx context.Context) ([]Set, error) {
-	r, err := h.client.ListSets(ctx, connect.NewRequest(&vssv1.Empty{}))
-	if err != nil {
-		return nil, h.fix("ListSets", err)
-	}
 	var out []Set
-	for _, p := range r.Msg.Sets {
-		out = append(out, setOf(p))
+	for s, err := range h.EachSet(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
 	}
 	return out, nil
 }

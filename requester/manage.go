@@ -8,23 +8,9 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// QuerySnapshots lists the completed copies on this machine that belong to the
-// object's context; CTX_ALL shows all.
-func (b *BackupComponents) QuerySnapshots(ctx context.Context) ([]vss.SnapshotProp, error) {
-	r, err := b.query(ctx, vss.OBJECT_SNAPSHOT)
-	if err != nil {
-		return nil, err
-	}
-	var out []vss.SnapshotProp
-	for _, p := range r.Snapshots {
-		out = append(out, propOf(p))
-	}
-	return out, nil
-}
-
 // QueryProviders lists the registered providers.
 func (b *BackupComponents) QueryProviders(ctx context.Context) ([]vss.ProviderProp, error) {
-	r, err := b.query(ctx, vss.OBJECT_PROVIDER)
+	r, err := b.query(ctx, question(vss.OBJECT_PROVIDER))
 	if err != nil {
 		return nil, err
 	}
@@ -33,15 +19,6 @@ func (b *BackupComponents) QueryProviders(ctx context.Context) ([]vss.ProviderPr
 		out = append(out, providerOf(p))
 	}
 	return out, nil
-}
-
-func (b *BackupComponents) query(ctx context.Context, kind vss.ObjectType) (*vssv1.QueryResponse, error) {
-	r, err := call(ctx, b, "Query", rpcs.Query, &vssv1.QueryRequest{Token: b.sessionToken(), QueriedObjectId: vss.GUIDNull[:],
-		QueriedObjectType: int32(vss.OBJECT_NONE), ReturnedObjectsType: int32(kind)})
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 // GetSnapshotProperties returns one copy's properties;

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -38,9 +39,33 @@ func (a *app) listSets() *cobra.Command {
 }
 
 func (a *app) listCopies() *cobra.Command {
-	return &cobra.Command{Use: "copies", Short: "Copies on this machine", Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+	var set, volume string
+	c := &cobra.Command{Use: "copies", Short: "Copies on this machine",
+		Long: `List the copies on this machine: all, those of a set, or those of a volume, which
+is named as on the machine that has the original.`,
+		Example: "  umbra list copies\n  umbra list copies --set 77aa...\n  umbra list copies --volume /srv/db --output json",
+		Args:    args(cobra.NoArgs)}
+	c.Flags().StringVar(&set, "set", "", "only copies of this set")
+	c.Flags().StringVar(&volume, "volume", "", "only copies of this volume")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var f requester.QueryFilter
+		if cmd.Flags().Changed("set") {
+			var err error
+			if f.Set, err = parseID(set); err != nil {
+				return err
+			}
+			if f.Set.IsNull() {
+				return usageError{fmt.Errorf("--set %q: no set has this ID", set)}
+			}
+		}
+		if cmd.Flags().Changed("volume") {
+			if !path.IsAbs(volume) {
+				return usageError{fmt.Errorf("--volume %q: give a mount point or a device, from /", volume)}
+			}
+			f.Volume = path.Clean(volume)
+		}
 		return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
-			cs, err := bc.QuerySnapshots(cmd.Context())
+			cs, err := bc.QuerySnapshotsOf(cmd.Context(), f)
 			if err != nil {
 				return err
 			}
@@ -52,7 +77,8 @@ func (a *app) listCopies() *cobra.Command {
 				}
 			})
 		})
-	}}
+	}
+	return c
 }
 
 func (a *app) listProviders() *cobra.Command {

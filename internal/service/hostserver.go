@@ -117,22 +117,6 @@ func (v Server) ListLUNs(ctx context.Context, req *connect.Request[vssv1.ListLUN
 	return connect.NewResponse(out), nil
 }
 
-// ListSets lists the sets created or imported here.
-func (v Server) ListSets(ctx context.Context, _ *connect.Request[vssv1.Empty]) (*connect.Response[vssv1.ListSetsResponse], error) {
-	out := &vssv1.ListSetsResponse{}
-	err := v.S.Catalog.View(func(t *catalog.Tx) error {
-		sets, err := t.Sets()
-		for _, s := range sets {
-			out.Sets = append(out.Sets, setProto(s))
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return connect.NewResponse(out), nil
-}
-
 // ShowSet returns one set, the imported role before the created one.
 func (v Server) ShowSet(ctx context.Context, req *connect.Request[vssv1.SetRequest]) (*connect.Response[vssv1.Set], error) {
 	id := idOf(req.Msg.SetId)

@@ -11,35 +11,6 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// Query lists the copies of the object's context, or the providers.
-func (v Server) Query(ctx context.Context, req *connect.Request[vssv1.QueryRequest]) (*connect.Response[vssv1.QueryResponse], error) {
-	o, _, err := v.enter(ctx, session.Query, req.Msg.Token)
-	if err != nil {
-		return nil, err
-	}
-	m := req.Msg
-	kind := vss.ObjectType(m.ReturnedObjectsType)
-	if !idOf(m.QueriedObjectId).IsNull() || vss.ObjectType(m.QueriedObjectType) != vss.OBJECT_NONE || (kind != vss.OBJECT_SNAPSHOT && kind != vss.OBJECT_PROVIDER) {
-		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "Query", Reason: "only all snapshots or all providers can be queried",
-			Remedy: "Give GUID_NULL, OBJECT_NONE and OBJECT_SNAPSHOT or OBJECT_PROVIDER"}
-	}
-	out := &vssv1.QueryResponse{}
-	if kind == vss.OBJECT_PROVIDER {
-		for _, p := range v.S.Providers.List() {
-			out.Providers = append(out.Providers, providerProto(p))
-		}
-		return connect.NewResponse(out), nil
-	}
-	cs, err := v.S.Keeper.List(o.currentContext())
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range cs {
-		out.Snapshots = append(out.Snapshots, snapshotProto(c.Prop))
-	}
-	return connect.NewResponse(out), nil
-}
-
 // GetSnapshotProperties returns one copy's properties.
 func (v Server) GetSnapshotProperties(ctx context.Context, req *connect.Request[vssv1.SnapshotRequest]) (*connect.Response[vssv1.SnapshotProp], error) {
 	if _, _, err := v.enter(ctx, session.GetSnapshotProperties, req.Msg.Token); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/catalog"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/service/session"
 	"github.com/umbra-vss/umbra/vss"
@@ -54,15 +55,13 @@ func (v Server) IsVolumeSnapshotted(ctx context.Context, req *connect.Request[vs
 	if err != nil {
 		return nil, err
 	}
-	cs, err := v.S.Keeper.List(vss.CTX_ALL)
+	out := &vssv1.IsVolumeSnapshottedResponse{}
+	err = v.S.Keeper.Each(ctx, vss.CTX_ALL, catalog.CopyFilter{Volume: name}, vss.GUIDNull, func(c catalog.Copy) bool {
+		out.Snapshotted = c.Prop.OriginatingMachine == v.S.HostName
+		return !out.Snapshotted
+	})
 	if err != nil {
 		return nil, err
-	}
-	out := &vssv1.IsVolumeSnapshottedResponse{}
-	for _, c := range cs {
-		if c.Prop.OriginatingMachine == v.S.HostName && c.Prop.OriginalVolumeName == name {
-			out.Snapshotted = true
-		}
 	}
 	return connect.NewResponse(out), nil
 }

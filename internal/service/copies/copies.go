@@ -84,17 +84,26 @@ func notFound(op string, id vss.ID) error {
 		Reason: "no such shadow copy on this machine", Remedy: "See umbra list copies; a transportable copy is not on the machine that created it"}
 }
 
-// List returns the copies a context shows: all of them for CTX_ALL, else those
-// made in that context (requester.md 2.4).
-func (k *Keeper) List(sc vss.Context) (out []catalog.Copy, err error) {
-	err = k.Catalog.View(func(t *catalog.Tx) error {
-		cs, err := t.Copies()
-		for _, c := range cs {
-			if sc == vss.CTX_ALL || vss.Context(c.Prop.Attributes).Base() == sc.Base() {
-				out = append(out, c)
+// Each calls yield for the copies that a context shows and the filter means, in
+// the order of their IDs, those after one (GUID_NULL: all), until it returns
+// false: all of them for CTX_ALL, else those made in that context
+// (requester.md 2.4). Nothing may be written meanwhile.
+func (k *Keeper) Each(ctx context.Context, sc vss.Context, f catalog.CopyFilter, after vss.ID, yield func(catalog.Copy) bool) error {
+	return k.Catalog.View(func(t *catalog.Tx) error {
+		for c, err := range t.CopiesAfter(after, f) {
+			if err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if sc != vss.CTX_ALL && vss.Context(c.Prop.Attributes).Base() != sc.Base() {
+				continue
+			}
+			if !yield(c) {
+				return nil
 			}
 		}
-		return err
+		return nil
 	})
-	return out, err
 }

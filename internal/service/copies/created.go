@@ -42,15 +42,13 @@ func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted
 		} else if found && im.State == catalog.SetDeleted {
 			return notFound(op, id)
 		}
-		luns, err := t.LUNs()
+		luns, err := t.LUNsOf(id)
 		if err != nil {
 			return err
 		}
-		for _, l := range luns {
-			if l.SetID == id {
-				return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: op, Object: l.Name, Reason: "an import of the set runs here, or left the LUN on this machine",
-					Remedy: "Wait for the import, or clean up with umbra cleanup " + id.String() + " first"}
-			}
+		if len(luns) > 0 {
+			return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: op, Object: luns[0].Name, Reason: "an import of the set runs here, or left the LUN on this machine",
+				Remedy: "Wait for the import, or clean up with umbra cleanup " + id.String() + " first"}
 		}
 		set = s.Description
 		intent, err = t.OpenIntent(catalog.Intent{Kind: "delete", Role: catalog.Created, SetID: id, Session: session, Begun: time.Now(), BootID: k.BootID})

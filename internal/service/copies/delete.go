@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
@@ -59,15 +60,7 @@ func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.Object
 // Release deletes the auto-release copies of a session that ended.
 func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 	var cs []catalog.Copy
-	err := k.Catalog.View(func(t *catalog.Tx) error {
-		all, err := t.Copies()
-		for _, c := range all {
-			if c.AutoRelease && c.Session == session {
-				cs = append(cs, c)
-			}
-		}
-		return err
-	})
+	err := k.Catalog.View(func(t *catalog.Tx) (err error) { cs, err = t.AutoReleased(session); return err })
 	for _, c := range cs {
 		if derr := k.deleteCopy(ctx, session, c); derr != nil && vss.CodeOf(derr) != vss.VSS_E_OBJECT_NOT_FOUND {
 			err = errors.Join(err, derr)
@@ -213,15 +206,14 @@ func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]
 
 // sharedLUNs are the copy's LUNs that another copy still lies on.
 func sharedLUNs(t *catalog.Tx, c catalog.Copy) (map[string]bool, error) {
-	all, err := t.Copies()
 	shared := map[string]bool{}
-	for _, o := range all {
-		if o.Prop.SnapshotID == c.Prop.SnapshotID {
-			continue
+	for _, a := range c.Attachments {
+		name := a.LUN.Name()
+		on, err := t.CopiesOn(name)
+		if err != nil {
+			return nil, err
 		}
-		for _, a := range o.Attachments {
-			shared[a.LUN.Name()] = true
-		}
+		shared[name] = slices.ContainsFunc(on, func(o catalog.Copy) bool { return o.Prop.SnapshotID != c.Prop.SnapshotID })
 	}
-	return shared, err
+	return shared, nil
 }

@@ -54,12 +54,12 @@ func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode Clean
 			return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: set.String(), Reason: "no import of this set is on record here",
 				Remedy: "See umbra list sets and umbra list luns --orphaned"}
 		}
-		all, err := t.LUNs()
+		all, err := t.LUNsOf(set)
 		if err != nil {
 			return err
 		}
 		for _, l := range all {
-			if l.SetID == set && l.State != catalog.LUNImported {
+			if l.State != catalog.LUNImported {
 				luns = append(luns, l)
 			}
 		}

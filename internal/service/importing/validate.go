@@ -97,20 +97,14 @@ func (im *Importer) once(d *document.SnapshotSet) error {
 		e := &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "ImportSnapshots", Object: set.String()}
 		switch rec.State {
 		case catalog.SetImportFailed:
-			luns, err := t.LUNs()
+			luns, err := t.LUNsOf(set)
 			if err != nil {
 				return err
 			}
-			n := 0
-			for _, l := range luns {
-				if l.SetID == set {
-					n++
-				}
-			}
-			if n == 0 {
+			if len(luns) == 0 {
 				return nil // an import that left nothing may be tried again
 			}
-			e.Reason = fmt.Sprintf("an earlier import of this set failed and left %d LUNs", n)
+			e.Reason = fmt.Sprintf("an earlier import of this set failed and left %d LUNs", len(luns))
 			e.Remedy = "Clean up with umbra cleanup " + set.String() + ", then import again"
 		case catalog.SetImporting:
 			e.Reason, e.Remedy = "an import of this set runs or was broken off", "Wait, or clean up with umbra cleanup "+set.String()

@@ -2536,6 +2536,9 @@ type QueryRequest struct {
 	QueriedObjectId     []byte                 `protobuf:"bytes,2,opt,name=queried_object_id,json=queriedObjectId,proto3" json:"queried_object_id,omitempty"`
 	QueriedObjectType   int32                  `protobuf:"varint,3,opt,name=queried_object_type,json=queriedObjectType,proto3" json:"queried_object_type,omitempty"`
 	ReturnedObjectsType int32                  `protobuf:"varint,4,opt,name=returned_objects_type,json=returnedObjectsType,proto3" json:"returned_objects_type,omitempty"`
+	SetId               []byte                 `protobuf:"bytes,5,opt,name=set_id,json=setId,proto3" json:"set_id,omitempty"` // only the copies of this set
+	Volume              string                 `protobuf:"bytes,6,opt,name=volume,proto3" json:"volume,omitempty"`            // only the copies of the volume of this name
+	After               []byte                 `protobuf:"bytes,7,opt,name=after,proto3" json:"after,omitempty"`              // the response's next: go on from there
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -2598,10 +2601,32 @@ func (x *QueryRequest) GetReturnedObjectsType() int32 {
 	return 0
 }
 
+func (x *QueryRequest) GetSetId() []byte {
+	if x != nil {
+		return x.SetId
+	}
+	return nil
+}
+
+func (x *QueryRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *QueryRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 type QueryResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshots     []*SnapshotProp        `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Snapshots     []*SnapshotProp        `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // in the order of their IDs; some, if next is set
 	Providers     []*ProviderProp        `protobuf:"bytes,2,rep,name=providers,proto3" json:"providers,omitempty"`
+	Next          []byte                 `protobuf:"bytes,3,opt,name=next,proto3" json:"next,omitempty"` // ask again with this as after; empty: that was all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2646,6 +2671,13 @@ func (x *QueryResponse) GetSnapshots() []*SnapshotProp {
 func (x *QueryResponse) GetProviders() []*ProviderProp {
 	if x != nil {
 		return x.Providers
+	}
+	return nil
+}
+
+func (x *QueryResponse) GetNext() []byte {
+	if x != nil {
+		return x.Next
 	}
 	return nil
 }
@@ -4228,16 +4260,61 @@ func (x *LUN) GetAction() string {
 	return ""
 }
 
+type ListSetsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"` // the response's next: go on from there
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSetsRequest) Reset() {
+	*x = ListSetsRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSetsRequest) ProtoMessage() {}
+
+func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
+func (*ListSetsRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListSetsRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 type ListSetsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sets          []*Set                 `protobuf:"bytes,1,rep,name=sets,proto3" json:"sets,omitempty"`
+	Sets          []*Set                 `protobuf:"bytes,1,rep,name=sets,proto3" json:"sets,omitempty"` // some, if next is set
+	Next          []byte                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"` // ask again with this as after; empty: that was all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4326,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,12 +4339,19 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
 	if x != nil {
 		return x.Sets
+	}
+	return nil
+}
+
+func (x *ListSetsResponse) GetNext() []byte {
+	if x != nil {
+		return x.Next
 	}
 	return nil
 }
@@ -4281,7 +4365,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4377,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4390,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SetRequest) GetSetId() []byte {
@@ -4336,7 +4420,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4432,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4445,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Set) GetSetId() []byte {
@@ -4465,7 +4549,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4477,7 +4561,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4490,7 +4574,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListEventsRequest) GetId() string {
@@ -4558,7 +4642,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4570,7 +4654,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4583,7 +4667,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -4611,7 +4695,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4623,7 +4707,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4636,7 +4720,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Event) GetId() string {
@@ -4878,15 +4962,19 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x06set_id\x18\x02 \x01(\fR\x05setId\x12\x18\n" +
 	"\areclaim\x18\x03 \x01(\bR\areclaim\">\n" +
 	"\x15CleanupImportResponse\x12%\n" +
-	"\x04luns\x18\x01 \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\"\xb4\x01\n" +
+	"\x04luns\x18\x01 \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\"\xf9\x01\n" +
 	"\fQueryRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12*\n" +
 	"\x11queried_object_id\x18\x02 \x01(\fR\x0fqueriedObjectId\x12.\n" +
 	"\x13queried_object_type\x18\x03 \x01(\x05R\x11queriedObjectType\x122\n" +
-	"\x15returned_objects_type\x18\x04 \x01(\x05R\x13returnedObjectsType\"\x83\x01\n" +
+	"\x15returned_objects_type\x18\x04 \x01(\x05R\x13returnedObjectsType\x12\x15\n" +
+	"\x06set_id\x18\x05 \x01(\fR\x05setId\x12\x16\n" +
+	"\x06volume\x18\x06 \x01(\tR\x06volume\x12\x14\n" +
+	"\x05after\x18\a \x01(\fR\x05after\"\x97\x01\n" +
 	"\rQueryResponse\x128\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1a.umbra.vss.v1.SnapshotPropR\tsnapshots\x128\n" +
-	"\tproviders\x18\x02 \x03(\v2\x1a.umbra.vss.v1.ProviderPropR\tproviders\"H\n" +
+	"\tproviders\x18\x02 \x03(\v2\x1a.umbra.vss.v1.ProviderPropR\tproviders\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\fR\x04next\"H\n" +
 	"\x0fSnapshotRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\fR\n" +
@@ -5018,9 +5106,12 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"snapshotId\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
 	"\x06action\x18\n" +
-	" \x01(\tR\x06action\"9\n" +
+	" \x01(\tR\x06action\"'\n" +
+	"\x0fListSetsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\"M\n" +
 	"\x10ListSetsResponse\x12%\n" +
-	"\x04sets\x18\x01 \x03(\v2\x11.umbra.vss.v1.SetR\x04sets\"#\n" +
+	"\x04sets\x18\x01 \x03(\v2\x11.umbra.vss.v1.SetR\x04sets\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\fR\x04next\"#\n" +
 	"\n" +
 	"SetRequest\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\fR\x05setId\"\xde\x03\n" +
@@ -5124,7 +5215,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\tAsyncWait\x12\x1e.umbra.vss.v1.AsyncWaitRequest\x1a\x19.umbra.vss.v1.AsyncStatus\x12L\n" +
 	"\vAsyncCancel\x12\x1a.umbra.vss.v1.AsyncRequest\x1a!.umbra.vss.v1.AsyncCancelResponse\x12?\n" +
 	"\fAsyncRelease\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x13.umbra.vss.v1.Empty\x12E\n" +
-	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xf7\x06\n" +
+	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\x81\a\n" +
 	"\vHostService\x12;\n" +
 	"\x06Status\x12\x13.umbra.vss.v1.Empty\x1a\x1c.umbra.vss.v1.StatusResponse\x12=\n" +
 	"\x04Join\x12\x19.umbra.vss.v1.JoinRequest\x1a\x1a.umbra.vss.v1.JoinResponse\x12C\n" +
@@ -5132,8 +5223,8 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"ListArrays\x12\x13.umbra.vss.v1.Empty\x1a .umbra.vss.v1.ListArraysResponse\x12E\n" +
 	"\x06Rescan\x12\x1b.umbra.vss.v1.RescanRequest\x1a\x1e.umbra.vss.v1.ListLUNsResponse\x12@\n" +
 	"\tDetachLUN\x12\x1e.umbra.vss.v1.DetachLUNRequest\x1a\x13.umbra.vss.v1.Empty\x12I\n" +
-	"\bListLUNs\x12\x1d.umbra.vss.v1.ListLUNsRequest\x1a\x1e.umbra.vss.v1.ListLUNsResponse\x12?\n" +
-	"\bListSets\x12\x13.umbra.vss.v1.Empty\x1a\x1e.umbra.vss.v1.ListSetsResponse\x126\n" +
+	"\bListLUNs\x12\x1d.umbra.vss.v1.ListLUNsRequest\x1a\x1e.umbra.vss.v1.ListLUNsResponse\x12I\n" +
+	"\bListSets\x12\x1d.umbra.vss.v1.ListSetsRequest\x1a\x1e.umbra.vss.v1.ListSetsResponse\x126\n" +
 	"\aShowSet\x12\x18.umbra.vss.v1.SetRequest\x1a\x11.umbra.vss.v1.Set\x12G\n" +
 	"\vGetDocument\x12\x18.umbra.vss.v1.SetRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12a\n" +
 	"\x13IsVolumeSnapshotted\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a).umbra.vss.v1.IsVolumeSnapshottedResponse\x12]\n" +
@@ -5155,7 +5246,7 @@ func file_umbra_vss_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_vss_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(WriterSelection)(0),                // 0: umbra.vss.v1.WriterSelection
 	(*Empty)(nil),                       // 1: umbra.vss.v1.Empty
@@ -5223,12 +5314,13 @@ var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(*ListLUNsRequest)(nil),             // 63: umbra.vss.v1.ListLUNsRequest
 	(*ListLUNsResponse)(nil),            // 64: umbra.vss.v1.ListLUNsResponse
 	(*LUN)(nil),                         // 65: umbra.vss.v1.LUN
-	(*ListSetsResponse)(nil),            // 66: umbra.vss.v1.ListSetsResponse
-	(*SetRequest)(nil),                  // 67: umbra.vss.v1.SetRequest
-	(*Set)(nil),                         // 68: umbra.vss.v1.Set
-	(*ListEventsRequest)(nil),           // 69: umbra.vss.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),          // 70: umbra.vss.v1.ListEventsResponse
-	(*Event)(nil),                       // 71: umbra.vss.v1.Event
+	(*ListSetsRequest)(nil),             // 66: umbra.vss.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),            // 67: umbra.vss.v1.ListSetsResponse
+	(*SetRequest)(nil),                  // 68: umbra.vss.v1.SetRequest
+	(*Set)(nil),                         // 69: umbra.vss.v1.Set
+	(*ListEventsRequest)(nil),           // 70: umbra.vss.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),          // 71: umbra.vss.v1.ListEventsResponse
+	(*Event)(nil),                       // 72: umbra.vss.v1.Event
 }
 var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	0,  // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
@@ -5253,13 +5345,13 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	2,  // 19: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
 	65, // 20: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
 	2,  // 21: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	68, // 22: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	69, // 22: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
 	43, // 23: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
 	53, // 24: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
 	52, // 25: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
 	2,  // 26: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
 	65, // 27: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	71, // 28: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	72, // 28: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
 	2,  // 29: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
 	3,  // 30: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
 	5,  // 31: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
@@ -5319,12 +5411,12 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	61, // 85: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
 	62, // 86: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
 	63, // 87: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	1,  // 88: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.Empty
-	67, // 89: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	67, // 90: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	66, // 88: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
+	68, // 89: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	68, // 90: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
 	27, // 91: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
 	27, // 92: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
-	69, // 93: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	70, // 93: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
 	4,  // 94: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
 	1,  // 95: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
 	1,  // 96: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
@@ -5383,12 +5475,12 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	64, // 149: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
 	1,  // 150: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
 	64, // 151: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	66, // 152: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	68, // 153: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	67, // 152: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	69, // 153: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
 	33, // 154: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
 	28, // 155: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
 	29, // 156: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
-	70, // 157: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	71, // 157: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
 	94, // [94:158] is the sub-list for method output_type
 	30, // [30:94] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
@@ -5425,7 +5517,7 @@ func file_umbra_vss_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_vss_v1_service_proto_rawDesc), len(file_umbra_vss_v1_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   71,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

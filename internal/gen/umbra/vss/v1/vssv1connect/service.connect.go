@@ -1639,7 +1639,7 @@ type HostServiceClient interface {
 	Rescan(context.Context, *connect.Request[v1.RescanRequest]) (*connect.Response[v1.ListLUNsResponse], error)
 	DetachLUN(context.Context, *connect.Request[v1.DetachLUNRequest]) (*connect.Response[v1.Empty], error)
 	ListLUNs(context.Context, *connect.Request[v1.ListLUNsRequest]) (*connect.Response[v1.ListLUNsResponse], error)
-	ListSets(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error)
+	ListSets(context.Context, *connect.Request[v1.ListSetsRequest]) (*connect.Response[v1.ListSetsResponse], error)
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
 	// GetDocument gives the document of a set created here once more.
 	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
@@ -1696,7 +1696,7 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ListLUNs")),
 			connect.WithClientOptions(opts...),
 		),
-		listSets: connect.NewClient[v1.Empty, v1.ListSetsResponse](
+		listSets: connect.NewClient[v1.ListSetsRequest, v1.ListSetsResponse](
 			httpClient,
 			baseURL+HostServiceListSetsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("ListSets")),
@@ -1743,7 +1743,7 @@ type hostServiceClient struct {
 	rescan              *connect.Client[v1.RescanRequest, v1.ListLUNsResponse]
 	detachLUN           *connect.Client[v1.DetachLUNRequest, v1.Empty]
 	listLUNs            *connect.Client[v1.ListLUNsRequest, v1.ListLUNsResponse]
-	listSets            *connect.Client[v1.Empty, v1.ListSetsResponse]
+	listSets            *connect.Client[v1.ListSetsRequest, v1.ListSetsResponse]
 	showSet             *connect.Client[v1.SetRequest, v1.Set]
 	getDocument         *connect.Client[v1.SetRequest, v1.DocumentResponse]
 	isVolumeSnapshotted *connect.Client[v1.HostVolumeRequest, v1.IsVolumeSnapshottedResponse]
@@ -1782,7 +1782,7 @@ func (c *hostServiceClient) ListLUNs(ctx context.Context, req *connect.Request[v
 }
 
 // ListSets calls umbra.vss.v1.HostService.ListSets.
-func (c *hostServiceClient) ListSets(ctx context.Context, req *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error) {
+func (c *hostServiceClient) ListSets(ctx context.Context, req *connect.Request[v1.ListSetsRequest]) (*connect.Response[v1.ListSetsResponse], error) {
 	return c.listSets.CallUnary(ctx, req)
 }
 
@@ -1820,7 +1820,7 @@ type HostServiceHandler interface {
 	Rescan(context.Context, *connect.Request[v1.RescanRequest]) (*connect.Response[v1.ListLUNsResponse], error)
 	DetachLUN(context.Context, *connect.Request[v1.DetachLUNRequest]) (*connect.Response[v1.Empty], error)
 	ListLUNs(context.Context, *connect.Request[v1.ListLUNsRequest]) (*connect.Response[v1.ListLUNsResponse], error)
-	ListSets(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error)
+	ListSets(context.Context, *connect.Request[v1.ListSetsRequest]) (*connect.Response[v1.ListSetsResponse], error)
 	ShowSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Set], error)
 	// GetDocument gives the document of a set created here once more.
 	GetDocument(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.DocumentResponse], error)
@@ -1968,7 +1968,7 @@ func (UnimplementedHostServiceHandler) ListLUNs(context.Context, *connect.Reques
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ListLUNs is not implemented"))
 }
 
-func (UnimplementedHostServiceHandler) ListSets(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListSetsResponse], error) {
+func (UnimplementedHostServiceHandler) ListSets(context.Context, *connect.Request[v1.ListSetsRequest]) (*connect.Response[v1.ListSetsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ListSets is not implemented"))
 }
 
