@@ -51,7 +51,7 @@ type BackupComponents struct {
 	http   *http.Client
 	id     vss.ID
 	token  string
-	end    context.CancelFunc // ends the lease
+	end    func() // ends the lease and hangs up
 	closed atomic.Bool
 
 	closeOnce sync.Once
@@ -68,6 +68,12 @@ func CreateBackupComponents(ctx context.Context, opts ...Option) (*BackupCompone
 		return nil, err
 	}
 	hc, o := dial(opts)
+	if t, ok := hc.Transport.(*http.Transport); ok {
+		// The lease keeps its connection busy for as long as there is an object:
+		// one that is idle is left over, from a hang-up that came a moment before
+		// the stream was forgotten, or from an opening that failed.
+		t.IdleConnTimeout = time.Second
+	}
 	c := vssv1connect.NewShadowCopyServiceClient(hc, "http://umbra", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain())
 	lease, end := context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan struct{})
@@ -103,12 +109,16 @@ func CreateBackupComponents(ctx context.Context, opts ...Option) (*BackupCompone
 	}
 	close(opened)
 	msg := stream.Msg()
-	b := &BackupComponents{client: c, http: hc, token: msg.Token, end: end}
+	ended := make(chan struct{})
+	// Only when the lease's stream has ended is its connection idle.
+	hangUp := func() { end(); <-ended; hc.CloseIdleConnections() }
+	b := &BackupComponents{client: c, http: hc, token: msg.Token, end: hangUp}
 	copy(b.id[:], msg.SessionId)
 	go func() {
 		for stream.Receive() { // drains heartbeats until the lease ends
 		}
 		_ = stream.Close()
+		close(ended)
 	}()
 	return b, nil
 }
@@ -138,7 +148,6 @@ func (b *BackupComponents) Close() error {
 		defer cancel()
 		_, b.closeErr = b.client.CloseSession(ctx, connect.NewRequest(&vssv1.SessionRequest{Token: b.token}))
 		b.end()
-		b.http.CloseIdleConnections()
 	})
 	return b.closeErr
 }
