@@ -266,10 +266,6 @@ func TestHundredRequesters(t *testing.T) {
 	goroutines, open := runtime.NumGoroutine(), descriptors()
 	round()
 	round()
-		fmt.Println("END", runtime.NumGoroutine(), descriptors())
-		b := make([]byte, 1<<20)
-		os.WriteFile("/tmp/h/H-stacks", b[:runtime.Stack(b, true)], 0o600)
-	}()
 	// One or two may come and go by the runtime's own doing; a requester that
 	// stays has a goroutine for its lease and one for its connection.
 	m.Eventually("a machine without its requesters", func() bool {
