@@ -4,8 +4,8 @@
 //
 // Errors are *vss.Error, the array's own where it answered. An array that
 // cannot be reached is VSS_E_PROVIDER_VETO with the address tried, so that a
-// provider can pass it on. Methods are safe for concurrent use and honour their
-// context.
+// provider can pass it on. A call whose answer was lost is repeated once if that
+// does no harm. Methods are safe for concurrent use and honour their context.
 package client
 
 import (
@@ -62,7 +62,7 @@ func Dial(b Bundle) (*Client, error) {
 	}
 	c := &Client{bundle: b, transport: t}
 	c.rpc = arrayv1connect.NewHostServiceClient(&http.Client{Transport: t}, "https://"+ServerName(b.ArrayID),
-		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.explain), rpc.Interceptor()), rpc.Plain())
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.explain), connect.UnaryInterceptorFunc(c.repeat), rpc.Interceptor()), rpc.Plain())
 	return c, nil
 }
 

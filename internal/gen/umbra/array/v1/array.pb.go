@@ -3131,32 +3131,32 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"SetCluster\x12!.umbra.array.v1.SetClusterRequest\x1a\x15.umbra.array.v1.Empty\x12P\n" +
 	"\tListHosts\x12 .umbra.array.v1.ListHostsRequest\x1a!.umbra.array.v1.ListHostsResponse\x12M\n" +
 	"\bListSets\x12\x1f.umbra.array.v1.ListSetsRequest\x1a .umbra.array.v1.ListSetsResponse\x12[\n" +
-	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xeb\v\n" +
-	"\vHostService\x12M\n" +
-	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\x12S\n" +
+	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xbb\f\n" +
+	"\vHostService\x12R\n" +
+	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
-	"ReportLUNs\x12!.umbra.array.v1.ReportLUNsRequest\x1a\".umbra.array.v1.ReportLUNsResponse\x12e\n" +
-	"\x10AreLUNsSupported\x12'.umbra.array.v1.AreLUNsSupportedRequest\x1a(.umbra.array.v1.AreLUNsSupportedResponse\x12Q\n" +
-	"\fDescribeLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12S\n" +
+	"ReportLUNs\x12!.umbra.array.v1.ReportLUNsRequest\x1a\".umbra.array.v1.ReportLUNsResponse\"\x03\x90\x02\x01\x12j\n" +
+	"\x10AreLUNsSupported\x12'.umbra.array.v1.AreLUNsSupportedRequest\x1a(.umbra.array.v1.AreLUNsSupportedResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\fDescribeLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x01\x12S\n" +
 	"\n" +
 	"PrepareSet\x12!.umbra.array.v1.PrepareSetRequest\x1a\".umbra.array.v1.PrepareSetResponse\x12A\n" +
 	"\fPreCommitSet\x12\x1a.umbra.array.v1.SetRequest\x1a\x15.umbra.array.v1.Empty\x12J\n" +
-	"\tCommitSet\x12\x1a.umbra.array.v1.SetRequest\x1a!.umbra.array.v1.CommitSetResponse\x12R\n" +
-	"\rPostCommitSet\x12\x1a.umbra.array.v1.SetRequest\x1a%.umbra.array.v1.PostCommitSetResponse\x12B\n" +
-	"\bAbortSet\x12\x1f.umbra.array.v1.AbortSetRequest\x1a\x15.umbra.array.v1.Empty\x12S\n" +
+	"\tCommitSet\x12\x1a.umbra.array.v1.SetRequest\x1a!.umbra.array.v1.CommitSetResponse\x12W\n" +
+	"\rPostCommitSet\x12\x1a.umbra.array.v1.SetRequest\x1a%.umbra.array.v1.PostCommitSetResponse\"\x03\x90\x02\x02\x12G\n" +
+	"\bAbortSet\x12\x1f.umbra.array.v1.AbortSetRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12X\n" +
 	"\n" +
-	"TargetLUNs\x12!.umbra.array.v1.TargetLUNsRequest\x1a\".umbra.array.v1.TargetLUNsResponse\x12V\n" +
-	"\vIssueTicket\x12\".umbra.array.v1.IssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse\x12U\n" +
+	"TargetLUNs\x12!.umbra.array.v1.TargetLUNsRequest\x1a\".umbra.array.v1.TargetLUNsResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\vIssueTicket\x12\".umbra.array.v1.IssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse\"\x03\x90\x02\x02\x12Z\n" +
 	"\n" +
-	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12V\n" +
-	"\vCheckImport\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\x12L\n" +
-	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\x12I\n" +
-	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\x12?\n" +
-	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\x12>\n" +
-	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\x12@\n" +
+	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x02\x12[\n" +
+	"\vCheckImport\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12N\n" +
+	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
+	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12C\n" +
+	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12E\n" +
 	"\n" +
-	"DeleteLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\x12J\n" +
-	"\fSetLUNAccess\x12#.umbra.array.v1.SetLUNAccessRequest\x1a\x15.umbra.array.v1.EmptyB\xbc\x01\n" +
+	"DeleteLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12O\n" +
+	"\fSetLUNAccess\x12#.umbra.array.v1.SetLUNAccessRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02B\xbc\x01\n" +
 	"\x12com.umbra.array.v1B\n" +
 	"ArrayProtoP\x01Z>github.com/umbra-vss/umbra/internal/gen/umbra/array/v1;arrayv1\xa2\x02\x03UAX\xaa\x02\x0eUmbra.Array.V1\xca\x02\x0fUmbra\\Array_\\V1\xe2\x02\x1bUmbra\\Array_\\V1\\GPBMetadata\xea\x02\x10Umbra::Array::V1b\x06proto3"
 

@@ -472,7 +472,8 @@ type HostServiceClient interface {
 	ReportLUNs(context.Context, *connect.Request[v1.ReportLUNsRequest]) (*connect.Response[v1.ReportLUNsResponse], error)
 	AreLUNsSupported(context.Context, *connect.Request[v1.AreLUNsSupportedRequest]) (*connect.Response[v1.AreLUNsSupportedResponse], error)
 	DescribeLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
-	// The copy of a set, in this order. Abort may come at any time.
+	// The copy of a set, in this order. Abort may come at any time. The first
+	// three are steps, and a step that was taken cannot be taken again.
 	PrepareSet(context.Context, *connect.Request[v1.PrepareSetRequest]) (*connect.Response[v1.PrepareSetResponse], error)
 	PreCommitSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Empty], error)
 	CommitSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.CommitSetResponse], error)
@@ -507,24 +508,28 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServiceDescribeProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("Describe")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		reportLUNs: connect.NewClient[v1.ReportLUNsRequest, v1.ReportLUNsResponse](
 			httpClient,
 			baseURL+HostServiceReportLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("ReportLUNs")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		areLUNsSupported: connect.NewClient[v1.AreLUNsSupportedRequest, v1.AreLUNsSupportedResponse](
 			httpClient,
 			baseURL+HostServiceAreLUNsSupportedProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("AreLUNsSupported")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		describeLUNs: connect.NewClient[v1.LUNsRequest, v1.DescribeLUNsResponse](
 			httpClient,
 			baseURL+HostServiceDescribeLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("DescribeLUNs")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		prepareSet: connect.NewClient[v1.PrepareSetRequest, v1.PrepareSetResponse](
@@ -549,72 +554,84 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			httpClient,
 			baseURL+HostServicePostCommitSetProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("PostCommitSet")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		abortSet: connect.NewClient[v1.AbortSetRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceAbortSetProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("AbortSet")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		targetLUNs: connect.NewClient[v1.TargetLUNsRequest, v1.TargetLUNsResponse](
 			httpClient,
 			baseURL+HostServiceTargetLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("TargetLUNs")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		issueTicket: connect.NewClient[v1.IssueTicketRequest, v1.IssueTicketResponse](
 			httpClient,
 			baseURL+HostServiceIssueTicketProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("IssueTicket")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		locateLUNs: connect.NewClient[v1.LocateLUNsRequest, v1.DescribeLUNsResponse](
 			httpClient,
 			baseURL+HostServiceLocateLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("LocateLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		checkImport: connect.NewClient[v1.LocateLUNsRequest, v1.DescribeLUNsResponse](
 			httpClient,
 			baseURL+HostServiceCheckImportProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("CheckImport")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		releaseImport: connect.NewClient[v1.ReleaseImportRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceReleaseImportProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("ReleaseImport")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		openLUNs: connect.NewClient[v1.LUNsRequest, v1.OpenLUNsResponse](
 			httpClient,
 			baseURL+HostServiceOpenLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("OpenLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		closeLUNs: connect.NewClient[v1.LUNsRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceCloseLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("CloseLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		maskLUNs: connect.NewClient[v1.LUNsRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceMaskLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("MaskLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		deleteLUNs: connect.NewClient[v1.LUNsRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceDeleteLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("DeleteLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		setLUNAccess: connect.NewClient[v1.SetLUNAccessRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceSetLUNAccessProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("SetLUNAccess")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -744,7 +761,8 @@ type HostServiceHandler interface {
 	ReportLUNs(context.Context, *connect.Request[v1.ReportLUNsRequest]) (*connect.Response[v1.ReportLUNsResponse], error)
 	AreLUNsSupported(context.Context, *connect.Request[v1.AreLUNsSupportedRequest]) (*connect.Response[v1.AreLUNsSupportedResponse], error)
 	DescribeLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
-	// The copy of a set, in this order. Abort may come at any time.
+	// The copy of a set, in this order. Abort may come at any time. The first
+	// three are steps, and a step that was taken cannot be taken again.
 	PrepareSet(context.Context, *connect.Request[v1.PrepareSetRequest]) (*connect.Response[v1.PrepareSetResponse], error)
 	PreCommitSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.Empty], error)
 	CommitSet(context.Context, *connect.Request[v1.SetRequest]) (*connect.Response[v1.CommitSetResponse], error)
@@ -775,24 +793,28 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServiceDescribeProcedure,
 		svc.Describe,
 		connect.WithSchema(hostServiceMethods.ByName("Describe")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceReportLUNsHandler := connect.NewUnaryHandler(
 		HostServiceReportLUNsProcedure,
 		svc.ReportLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("ReportLUNs")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceAreLUNsSupportedHandler := connect.NewUnaryHandler(
 		HostServiceAreLUNsSupportedProcedure,
 		svc.AreLUNsSupported,
 		connect.WithSchema(hostServiceMethods.ByName("AreLUNsSupported")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceDescribeLUNsHandler := connect.NewUnaryHandler(
 		HostServiceDescribeLUNsProcedure,
 		svc.DescribeLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("DescribeLUNs")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServicePrepareSetHandler := connect.NewUnaryHandler(
@@ -817,72 +839,84 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		HostServicePostCommitSetProcedure,
 		svc.PostCommitSet,
 		connect.WithSchema(hostServiceMethods.ByName("PostCommitSet")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceAbortSetHandler := connect.NewUnaryHandler(
 		HostServiceAbortSetProcedure,
 		svc.AbortSet,
 		connect.WithSchema(hostServiceMethods.ByName("AbortSet")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceTargetLUNsHandler := connect.NewUnaryHandler(
 		HostServiceTargetLUNsProcedure,
 		svc.TargetLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("TargetLUNs")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceIssueTicketHandler := connect.NewUnaryHandler(
 		HostServiceIssueTicketProcedure,
 		svc.IssueTicket,
 		connect.WithSchema(hostServiceMethods.ByName("IssueTicket")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceLocateLUNsHandler := connect.NewUnaryHandler(
 		HostServiceLocateLUNsProcedure,
 		svc.LocateLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("LocateLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceCheckImportHandler := connect.NewUnaryHandler(
 		HostServiceCheckImportProcedure,
 		svc.CheckImport,
 		connect.WithSchema(hostServiceMethods.ByName("CheckImport")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceReleaseImportHandler := connect.NewUnaryHandler(
 		HostServiceReleaseImportProcedure,
 		svc.ReleaseImport,
 		connect.WithSchema(hostServiceMethods.ByName("ReleaseImport")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceOpenLUNsHandler := connect.NewUnaryHandler(
 		HostServiceOpenLUNsProcedure,
 		svc.OpenLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("OpenLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceCloseLUNsHandler := connect.NewUnaryHandler(
 		HostServiceCloseLUNsProcedure,
 		svc.CloseLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("CloseLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceMaskLUNsHandler := connect.NewUnaryHandler(
 		HostServiceMaskLUNsProcedure,
 		svc.MaskLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("MaskLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceDeleteLUNsHandler := connect.NewUnaryHandler(
 		HostServiceDeleteLUNsProcedure,
 		svc.DeleteLUNs,
 		connect.WithSchema(hostServiceMethods.ByName("DeleteLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	hostServiceSetLUNAccessHandler := connect.NewUnaryHandler(
 		HostServiceSetLUNAccessProcedure,
 		svc.SetLUNAccess,
 		connect.WithSchema(hostServiceMethods.ByName("SetLUNAccess")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/umbra.array.v1.HostService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
