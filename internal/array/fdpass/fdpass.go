@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -153,12 +154,17 @@ func send(c *net.UnixConn, r reply) bool {
 }
 
 // Fetch exchanges a token for its LUNs at the array's data socket. The caller
-// owns the files. Errors are the array's own, or VSS_E_PROVIDER_VETO if the
-// socket cannot be reached or answers nonsense.
+// owns the files. Errors are the array's own, VSS_E_PROVIDER_VETO if the socket
+// cannot be reached or answers nonsense, or E_OUTOFMEMORY if this process has no
+// room for the descriptors.
 func Fetch(ctx context.Context, socket string, t Token) (luns []LUN, err error) {
 	refuse := func(reason string, err error) error {
 		if ctx.Err() != nil {
 			return &vss.Error{Code: vss.E_ABORT, Op: "open LUN", Object: socket, Reason: "the call was given up", Remedy: "Repeat it with more time", Err: context.Cause(ctx)}
+		}
+		if vss.LacksResources(err) {
+			return &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "open LUN", Object: socket, Reason: reason,
+				Remedy: "Raise the daemon's limit of open files (LimitNOFILE=), or wait until it needs fewer", Err: err}
 		}
 		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "open LUN", Object: socket, Reason: reason,
 			Remedy: "Check that the array runs on this machine and that its data socket is reachable from the daemon's mount namespace", Err: err}
@@ -197,8 +203,12 @@ func Fetch(ctx context.Context, socket string, t Token) (luns []LUN, err error) 
 		if err == nil {
 			err = json.Unmarshal(body[:n], &r)
 		}
-		if err == nil && (flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 || len(files) != len(r.LUNs)) {
-			err = errors.New("descriptors are missing; the limit of open files may be too low")
+		if err == nil && flags&unix.MSG_CTRUNC != 0 {
+			// The kernel drops descriptors it has no room for in this process.
+			err = fmt.Errorf("descriptors are missing, because of the limit of open files: %w", unix.EMFILE)
+		}
+		if err == nil && (flags&unix.MSG_TRUNC != 0 || len(files) != len(r.LUNs)) {
+			err = errors.New("the answer is not whole")
 		}
 		if err != nil {
 			for _, f := range files {
