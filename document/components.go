@@ -121,7 +121,8 @@ type ComponentFailure struct {
 	Message         string
 }
 
-// Writer returns the components of a writer, nil if the document has none.
+// Writer returns the components of a writer, nil if the document has none. It
+// is good until the next AddComponent.
 func (d *Document) Writer(instance, writer vss.ID) *WriterComponents {
 	for i := range d.Components {
 		if w := &d.Components[i]; w.InstanceID == instance && w.WriterID == writer {
