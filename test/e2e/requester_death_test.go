@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/site"
+	"github.com/umbra-vss/umbra/requester"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // requesterOn starts an umbra command on a host, to be killed.
@@ -48,7 +51,8 @@ func TestRequesterDies(t *testing.T) {
 				out, err := g.a.Umbra(g.ctx, "status", "--output", "json")
 				return err == nil && strings.Contains(out, `"sessions": 0`)
 			})
-			time.Sleep(100 * time.Millisecond)
+			// From its record on a set is made to the end, whoever is gone.
+			eventually(g, "another set can be opened", 10*time.Second, func() bool { return g.canStart(g.a) })
 			if th.frozen(g) {
 				g.Error("the volume is frozen")
 			}
@@ -95,6 +99,21 @@ func TestRequesterDies(t *testing.T) {
 		_, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String())
 		g.must(err)
 	})
+}
+
+// canStart reports whether a set can be opened on a host now.
+func (f *fixture) canStart(h *site.Host) bool {
+	f.Helper()
+	bc, err := requester.CreateBackupComponents(f.ctx, requester.Endpoint(h.Socket()))
+	f.must(err)
+	defer bc.Close()
+	f.must(bc.InitializeForBackup(f.ctx, nil))
+	f.must(bc.SetContext(f.ctx, vss.CTX_APP_ROLLBACK|vss.Context(vss.ATTR_TRANSPORTABLE)))
+	_, err = bc.StartSnapshotSet(f.ctx)
+	if err != nil && !errors.Is(err, vss.VSS_E_SNAPSHOT_SET_IN_PROGRESS) {
+		f.Fatal(err)
+	}
+	return err == nil
 }
 
 // idsIn lists the sets that copies belong to.
