@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,6 +271,45 @@ func TestKilledMakingLocalSet(t *testing.T) {
 		})
 	}
 	f.works(v, w)
+}
+
+// TestLocalRequesterDies: nobody is left who wants a set that is being made; it
+// is given up, unless it is on record by then. What is made lives as its
+// context says.
+func TestLocalRequesterDies(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	here := filepath.Join(f.site.Dir, "here")
+	for _, context := range []string{"backup", "app-rollback"} {
+		for _, point := range []string{"local.before-locate", "local.after-locate", "local.after-verify", "local.after-record"} {
+			f.run(context+" "+point, func(g *fixture) {
+				before := g.residue()
+				g.armOn(g.a, point+"=touch("+here+")+sleep(500ms)")
+				cmd := g.requesterOn(g.a, "create", v, "--context", context)
+				eventually(g, "the creation is there", 10*time.Second, exists(here))
+				g.must(cmd.Process.Kill())
+				_ = cmd.Wait()
+				eventually(g, "the session has ended", 10*time.Second, func() bool {
+					out, err := g.a.Umbra(g.ctx, "status", "--output", "json")
+					return err == nil && strings.Contains(out, `"sessions": 0`)
+				})
+				g.must(os.Remove(here))
+				if point == "local.after-record" && context == "app-rollback" {
+					eventually(g, "the copy is there", 10*time.Second, func() bool {
+						cs := g.copiesOn(g.a)
+						return len(cs) == 1 && cs[0].DeviceObject != ""
+					})
+					_, err := g.a.Umbra(g.ctx, "delete", "set", g.copiesOn(g.a)[0].SnapshotSetID.String())
+					g.must(err)
+				}
+				eventually(g, "all is as it was", 10*time.Second, func() bool { return slices.Equal(before, g.residue()) })
+				if c := g.copiesOn(g.a); len(c) != 0 {
+					g.Errorf("copies: %+v", c)
+				}
+			})
+		}
+	}
+	f.works(v)
 }
 
 // same asserts that the residue is what it was.

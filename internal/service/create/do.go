@@ -181,10 +181,9 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		return nil, vss.AsError("DoSnapshotSet: record the set", err)
 	}
 	// From here on a cancellation has lost: the set is on record.
-	ctx = context.WithoutCancel(ctx)
 	_ = fpAfterRecord.Hit(ctx)
 	if local != nil {
-		s.mount(ctx, local, tl)
+		s.mount(context.WithoutCancel(ctx), local, tl)
 	}
 	pr.Report("created", "", len(s.members), len(s.members))
 	return desc, nil

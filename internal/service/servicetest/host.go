@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -346,7 +347,8 @@ func (h *Host) AddVolume(path string, l LUN) {
 func anyDisk() (major, minor uint32) {
 	entries, _ := os.ReadDir("/sys/dev/block")
 	for _, e := range entries {
-		if _, err := fmt.Sscanf(e.Name(), "%d:%d", &major, &minor); err == nil {
+		on, _ := os.ReadFile("/sys/dev/block/" + e.Name() + "/queue/iostats") // zram's are off
+		if _, err := fmt.Sscanf(e.Name(), "%d:%d", &major, &minor); err == nil && strings.TrimSpace(string(on)) == "1" {
 			return major, minor
 		}
 	}
