@@ -65,6 +65,7 @@ func TestBadVolumes(t *testing.T) {
 		{"provider that is not there", []string{v, "--provider", vss.NewID().String()}, vss.VSS_E_PROVIDER_NOT_REGISTERED, nil},
 		{"client-accessible without a system provider", []string{v, "--transportable=false", "--context", "client-accessible"}, vss.VSS_E_VOLUME_NOT_SUPPORTED, []string{v, "system provider"}},
 		{"context that may not travel", []string{v, "--context", "client-accessible"}, vss.E_INVALIDARG, nil},
+		{"full mirror of an array that clones", []string{v, "--plex"}, vss.VSS_E_VOLUME_NOT_SUPPORTED, []string{v}},
 		{"two kinds of copy", []string{v, "--differential", "--plex"}, vss.E_INVALIDARG, []string{"differential", "plex"}},
 	} {
 		f.run(c.name, func(g *fixture) {

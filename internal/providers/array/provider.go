@@ -142,7 +142,8 @@ func permitted(op string, err error) error {
 
 // AreLUNsSupported implements provider.Hardware.
 func (p *Provider) AreLUNsSupported(ctx context.Context, c vss.Context, _ []string, luns []lun.Info) (bool, error) {
-	if len(luns) == 0 || c.Has(vss.ATTR_CLIENT_ACCESSIBLE) {
+	// A copy shares its blocks with its original and goes down with it: no plex.
+	if len(luns) == 0 || c.Has(vss.ATTR_CLIENT_ACCESSIBLE) || c.Has(vss.ATTR_PLEX) {
 		return false, nil
 	}
 	for _, info := range luns {
