@@ -38,7 +38,7 @@ func (l Level) AtLeast(other Level) bool {
 // them. The hundreds are the areas: 1 making, 2 importing, 3 copies, 4
 // cleaning up, 5 recovery, 9 the service itself.
 var Kinds = []Kind{
-	{100, "create.done", Info, "a set was made, is durable, and waits to be imported"},
+	{100, "create.done", Info, "a set was made and is durable; it waits to be imported, or is shown to this machine"},
 	{101, "create.failed", Failed, "a set could not be made; its volumes are released and its copies dropped"},
 
 	{200, "import.done", Info, "all copies of a set are here"},
@@ -48,7 +48,7 @@ var Kinds = []Kind{
 	{204, "import.rules-left", Warning, "udev rules of LUNs that did not come could not be removed"},
 	{205, "import.copy-failed", Failed, "one copy of a set, named by its LUN, could not be imported, or a provider refused them all"},
 
-	{300, "copy.not-mounted", Warning, "a copy is imported and has a block node, but no device object; the reason is in it"},
+	{300, "copy.not-mounted", Warning, "a copy is here and has a block node, but no device object; the reason is in it"},
 	{310, "delete.done", Info, "a copy was deleted"},
 	{311, "delete.failed", Failed, "a copy could not be deleted and stays"},
 
@@ -61,9 +61,9 @@ var Kinds = []Kind{
 	{502, "recovery.import-interrupted", Warning, "at start: an import that was broken off is listed"},
 	{503, "recovery.cleanup-interrupted", Warning, "at start: a clean-up was broken off; run it again"},
 	{504, "recovery.delete-finished", Warning, "at start: a deletion that was broken off was finished"},
-	{505, "recovery.auto-released", Info, "at start: an auto-release copy whose requester is gone was deleted"},
+	{505, "recovery.auto-released", Info, "at start: a copy was deleted that does not outlive its requester, or the boot"},
 	{506, "recovery.not-released", Failed, "at start: such a copy could not be deleted"},
-	{507, "recovery.copy-missing", Failed, "at start: an imported copy's LUN did not come back; it is looked for from then on"},
+	{507, "recovery.copy-missing", Failed, "at start: a copy's LUN did not come back; it is looked for from then on"},
 	{508, "recovery.copy-found", Info, "later: such a copy is attached, mounted and exposed again"},
 	{509, "recovery.exposure-lost", Failed, "at start: an exposure could not be restored"},
 	{510, "recovery.failed", Failed, "at start: something could not be put right; it is tried again at the next start, a creation's leftovers before as well"},

@@ -82,7 +82,7 @@ func (im *Importer) mount(ctx context.Context, set vss.ID, cs []catalog.Copy) er
 			}
 			if errs[i] != nil {
 				if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "copy.not-mounted", SetID: set, Object: c.Prop.SnapshotID.String(),
-					Message: "the copy is imported and its block node " + c.Prop.BlockDevice + " is there, but it has no device object", Failure: catalog.FailureOf(errs[i])}); err != nil {
+					Message: "the copy is here and its block node " + c.Prop.BlockDevice + " is there, but it has no device object", Failure: catalog.FailureOf(errs[i])}); err != nil {
 					return err
 				}
 			}

@@ -177,6 +177,6 @@ func (r *Recovery) bringBack(ctx context.Context, id vss.ID) error {
 	}
 	delete(r.missing, id)
 	r.event(ctx, catalog.Event{Level: "info", Name: "recovery.copy-found", SetID: c.Prop.SnapshotSetID, Object: id.String(),
-		Message: "an imported copy that was missing is attached again"})
+		Message: "a copy that was missing is attached again"})
 	return nil
 }

@@ -224,7 +224,7 @@ func (r *Recovery) copies(ctx context.Context) {
 	for _, c := range stay {
 		if err := r.reattach(ctx, &c, ds, rerr); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
-				Message: "an imported copy is not attached; the service goes on looking for it", Failure: catalog.FailureOf(err)})
+				Message: "a copy is not attached; the service goes on looking for it", Failure: catalog.FailureOf(err)})
 			r.miss(c.Prop.SnapshotID)
 			continue
 		}
