@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	_ "github.com/umbra-vss/umbra/internal/service/copies" // registers its failpoints
