@@ -338,3 +338,28 @@ func TestExamine(t *testing.T) {
 	is(t, "SaveAsXML", e.SaveAsXML(&saved), vss.VSS_E_BAD_STATE)
 	is(t, "LoadFromXML", e.LoadFromXML(saved), vss.VSS_E_BAD_STATE)
 }
+
+// TestImportSnapshots_E_INVALIDARG: "The ppAsync parameter does not point to a
+// valid pointer; that is, it is NULL." In requester what can be NULL is the
+// context.
+func TestImportSnapshots_E_INVALIDARG(t *testing.T) {
+	m := live(t)
+	xml := m.XML(servicetest.NewSet(vss.CTX_APP_ROLLBACK, m.A))
+	bc := newComponents(t)
+	is(t, "ImportSnapshots(NULL) of a new object", bc.ImportSnapshots(nil), vss.E_INVALIDARG)
+	is(t, "InitializeForBackup", bc.InitializeForBackup(string(xml)), vss.S_OK)
+	is(t, "ImportSnapshots(NULL)", bc.ImportSnapshots(nil), vss.E_INVALIDARG)
+	// Nothing was begun by it.
+	if m.Journal.Count("LocateLUNs") != 0 {
+		t.Error("an import was begun")
+	}
+	var async vssapi.IVssAsync
+	is(t, "ImportSnapshots", bc.ImportSnapshots(&async), vss.S_OK)
+	is(t, "Wait", async.Wait(vssapi.INFINITE), vss.S_OK)
+
+	o := m.Open()
+	var none context.Context
+	if _, err := o.ImportSnapshots(none); !errors.Is(err, vss.E_INVALIDARG) {
+		t.Errorf("no context: %v", err)
+	}
+}
