@@ -6,6 +6,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/session"
@@ -127,7 +128,14 @@ func (v Server) SetBackupState(ctx context.Context, req *connect.Request[vssv1.S
 	return empty, nil
 }
 
-func finished(context.Context, *async.Operation) async.Outcome {
+// fpTell is while writers are being told of an event.
+var fpTell = failpoint.New("writers.tell")
+
+// told is the end of an event that no writer waits for.
+func told(ctx context.Context, _ *async.Operation) async.Outcome {
+	if err := fpTell.Hit(ctx); err != nil {
+		return async.Outcome{Code: vss.CodeOf(err), Err: err}
+	}
 	return async.Outcome{Code: vss.VSS_S_ASYNC_FINISHED}
 }
 
@@ -210,13 +218,13 @@ func (v Server) PrepareForBackup(ctx context.Context, req *connect.Request[vssv1
 }
 
 // tell raises an event to the writers of this machine. There are none in this
-// version, so it has finished when it begins.
+// version, so it has finished as soon as it begins.
 func (v Server) tell(ctx context.Context, m session.Method, token string) (*connect.Response[vssv1.AsyncHandle], error) {
 	o, step, err := v.enter(ctx, m, token)
 	if err != nil {
 		return nil, err
 	}
-	return v.handle(v.S.start(o, step, string(m), finished, nil))
+	return v.handle(v.S.start(o, step, string(m), told, nil))
 }
 
 // DoSnapshotSet makes the set.
