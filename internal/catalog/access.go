@@ -17,7 +17,7 @@ func (t *Tx) PutSet(s Set) error { return put(t.tx, bucketSets, setKey(s.Role, s
 
 // Set returns the set, found false if there is none.
 func (t *Tx) Set(role Role, id vss.ID) (s Set, found bool, err error) {
-	return get[Set](t.tx, bucketSets, setKey(role, id))
+	return get[Set](t, bucketSets, setKey(role, id))
 }
 
 // DeleteSet forgets a set.
@@ -26,12 +26,12 @@ func (t *Tx) DeleteSet(role Role, id vss.ID) error {
 }
 
 // Sets lists all sets, created before imported.
-func (t *Tx) Sets() ([]Set, error) { return all[Set](t.tx, bucketSets) }
+func (t *Tx) Sets() ([]Set, error) { return all[Set](t, bucketSets) }
 
 // SetsAfter yields the sets in the same order, from the one after place, which
 // is [Set.Place] of one, or empty. Nothing may be written meanwhile.
 func (t *Tx) SetsAfter(place string) iter.Seq2[Set, error] {
-	return each[Set](t.tx, bucketSets, []byte(place))
+	return each[Set](t, bucketSets, []byte(place))
 }
 
 // Place is where the set stands among all sets.
@@ -58,7 +58,7 @@ func (t *Tx) reindexCopy(id vss.ID, is indexed) error {
 
 // Copy returns the copy, found false if there is none.
 func (t *Tx) Copy(id vss.ID) (c Copy, found bool, err error) {
-	return get[Copy](t.tx, bucketCopies, id.Bare())
+	return get[Copy](t, bucketCopies, id.Bare())
 }
 
 // DeleteCopy forgets a copy.
@@ -70,7 +70,7 @@ func (t *Tx) DeleteCopy(id vss.ID) error {
 }
 
 // Copies lists all copies on this machine.
-func (t *Tx) Copies() ([]Copy, error) { return all[Copy](t.tx, bucketCopies) }
+func (t *Tx) Copies() ([]Copy, error) { return all[Copy](t, bucketCopies) }
 
 // CopyFilter says which copies are meant: those of a set, of a volume, of both.
 // The zero filter means all.
@@ -94,9 +94,9 @@ func (t *Tx) CopiesAfter(after vss.ID, f CopyFilter) iter.Seq2[Copy, error] {
 	case f.Volume != "":
 		found = t.copiesBy(copyByVolume, asKept(f.Volume), after)
 	case after.IsNull():
-		return each[Copy](t.tx, bucketCopies, nil)
+		return each[Copy](t, bucketCopies, nil)
 	default:
-		return each[Copy](t.tx, bucketCopies, []byte(after.Bare()))
+		return each[Copy](t, bucketCopies, []byte(after.Bare()))
 	}
 	return func(yield func(Copy, error) bool) {
 		for c, err := range found {
@@ -160,7 +160,7 @@ func (t *Tx) reindexLUN(name string, is indexed) error {
 
 // LUN returns the LUN, found false if there is none.
 func (t *Tx) LUN(name string) (l LUN, found bool, err error) {
-	return get[LUN](t.tx, bucketLUNs, name)
+	return get[LUN](t, bucketLUNs, name)
 }
 
 // DeleteLUN forgets a LUN.
@@ -172,7 +172,7 @@ func (t *Tx) DeleteLUN(name string) error {
 }
 
 // LUNs lists all LUNs imports touched.
-func (t *Tx) LUNs() ([]LUN, error) { return all[LUN](t.tx, bucketLUNs) }
+func (t *Tx) LUNs() ([]LUN, error) { return all[LUN](t, bucketLUNs) }
 
 // LUNsOf lists the LUNs that imports of one set touched.
 func (t *Tx) LUNsOf(set vss.ID) (out []LUN, err error) {
@@ -200,7 +200,7 @@ func (t *Tx) DeleteOriginal(name string) error {
 }
 
 // Originals lists the originals this machine was let see.
-func (t *Tx) Originals() ([]lun.Info, error) { return all[lun.Info](t.tx, bucketOriginals) }
+func (t *Tx) Originals() ([]lun.Info, error) { return all[lun.Info](t, bucketOriginals) }
 
 // OpenIntent files an intent and returns it with its number.
 func (t *Tx) OpenIntent(i Intent) (Intent, error) {
@@ -221,4 +221,4 @@ func (t *Tx) OpenIntent(i Intent) (Intent, error) {
 func (t *Tx) CloseIntent(id uint64) error { return t.tx.Bucket(bucketIntents).Delete(seqKey(id)) }
 
 // Intents lists open intents, oldest first.
-func (t *Tx) Intents() ([]Intent, error) { return all[Intent](t.tx, bucketIntents) }
+func (t *Tx) Intents() ([]Intent, error) { return all[Intent](t, bucketIntents) }

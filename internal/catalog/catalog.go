@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -45,6 +46,7 @@ type Catalog struct {
 	// the catalogue is used, and called from several goroutines.
 	OnEvent func(Event)
 
+	reads   atomic.Int64   // of records, since the mapping was let go
 	flushes sync.WaitGroup // of queued events, in the background
 }
 
@@ -141,9 +143,10 @@ func (c *Catalog) View(fn func(*Tx) error) error {
 type Tx struct {
 	tx      *bbolt.Tx
 	onEvent func(Event)
+	reads   *atomic.Int64
 }
 
-func (c *Catalog) tx(tx *bbolt.Tx) *Tx { return &Tx{tx, c.OnEvent} }
+func (c *Catalog) tx(tx *bbolt.Tx) *Tx { return &Tx{tx, c.OnEvent, &c.reads} }
 
 func put(tx *bbolt.Tx, bucket []byte, key string, v any) error {
 	b, err := json.Marshal(v)
@@ -154,19 +157,20 @@ func put(tx *bbolt.Tx, bucket []byte, key string, v any) error {
 }
 
 // get decodes one record; found is false when there is none.
-func get[T any](tx *bbolt.Tx, bucket []byte, key string) (v T, found bool, err error) {
-	b := tx.Bucket(bucket).Get([]byte(key))
+func get[T any](t *Tx, bucket []byte, key string) (v T, found bool, err error) {
+	b := t.tx.Bucket(bucket).Get([]byte(key))
 	if b == nil {
 		return v, false, nil
 	}
+	defer t.looked()
 	if err := json.Unmarshal(b, &v); err != nil {
 		return v, false, fmt.Errorf("catalogue record %s/%s: %w", bucket, key, err)
 	}
 	return v, true, nil
 }
 
-func all[T any](tx *bbolt.Tx, bucket []byte) (out []T, err error) {
-	for v, err := range each[T](tx, bucket, nil) {
+func all[T any](t *Tx, bucket []byte) (out []T, err error) {
+	for v, err := range each[T](t, bucket, nil) {
 		if err != nil {
 			return out, err
 		}
@@ -178,9 +182,9 @@ func all[T any](tx *bbolt.Tx, bucket []byte) (out []T, err error) {
 // each yields the records of a bucket in the order of their keys, those after
 // one (nil: all). An error is the last it yields. Nothing may be written
 // meanwhile.
-func each[T any](tx *bbolt.Tx, bucket, after []byte) iter.Seq2[T, error] {
+func each[T any](t *Tx, bucket, after []byte) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		c := tx.Bucket(bucket).Cursor()
+		c := t.tx.Bucket(bucket).Cursor()
 		for k, b := c.Seek(after); k != nil; k, b = c.Next() {
 			if after != nil && bytes.Equal(k, after) {
 				continue
@@ -190,6 +194,7 @@ func each[T any](tx *bbolt.Tx, bucket, after []byte) iter.Seq2[T, error] {
 			if err != nil {
 				err = fmt.Errorf("catalogue record %s/%s: %w", bucket, k, err)
 			}
+			t.looked()
 			if !yield(v, err) || err != nil {
 				return
 			}

@@ -150,11 +150,11 @@ func (t *Tx) rebuild() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(indexAll[Copy](t.tx, b, bucketCopies), indexAll[LUN](t.tx, b, bucketLUNs))
+	return errors.Join(indexAll[Copy](t, b, bucketCopies), indexAll[LUN](t, b, bucketLUNs))
 }
 
-func indexAll[T indexed](tx *bbolt.Tx, index *bbolt.Bucket, bucket []byte) error {
-	for r, err := range each[T](tx, bucket, nil) {
+func indexAll[T indexed](t *Tx, index *bbolt.Bucket, bucket []byte) error {
+	for r, err := range each[T](t, bucket, nil) {
 		if err != nil {
 			return err
 		}

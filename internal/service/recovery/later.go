@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -92,20 +93,34 @@ func (r *Recovery) miss(id vss.ID) {
 // findMissing looks once for every copy that is missing. The storage systems
 // are asked first, holding nothing: one that is still away must not keep users
 // from importing and deleting what other systems have.
-func (r *Recovery) findMissing(ctx context.Context) error {
+func (r *Recovery) findMissing(ctx context.Context) (err error) {
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(r.missing)), atOnce) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		err = errors.Join(err, r.findSome(ctx, ids))
+	}
+	return brief(err)
+}
+
+func (r *Recovery) findSome(ctx context.Context, ids []vss.ID) error {
 	var missing []catalog.Copy
 	err := r.Catalog.View(func(t *catalog.Tx) error {
-		all, err := t.Copies()
-		missing = slices.DeleteFunc(all, func(c catalog.Copy) bool { return !r.missing[c.Prop.SnapshotID] })
-		return err
+		for _, id := range ids {
+			c, found, err := t.Copy(id)
+			if err != nil {
+				return err
+			}
+			if found {
+				missing = append(missing, c)
+			} else {
+				delete(r.missing, id) // deleted meanwhile
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
-	}
-	for id := range r.missing {
-		if !slices.ContainsFunc(missing, func(c catalog.Copy) bool { return c.Prop.SnapshotID == id }) {
-			delete(r.missing, id) // deleted meanwhile
-		}
 	}
 	shown := make([]bool, len(missing))
 	var wg sync.WaitGroup
@@ -114,10 +129,9 @@ func (r *Recovery) findMissing(ctx context.Context) error {
 	}
 	wg.Wait()
 	for i, c := range missing {
-		if !shown[i] {
-			continue
+		if shown[i] {
+			err = errors.Join(err, r.bringBack(ctx, c.Prop.SnapshotID))
 		}
-		err = errors.Join(err, r.bringBack(ctx, c.Prop.SnapshotID))
 	}
 	return err
 }
@@ -168,8 +182,13 @@ func (r *Recovery) bringBack(ctx context.Context, id vss.ID) error {
 		}
 		return err
 	}
-	ds, why := r.rescan(ctx, []catalog.Copy{c})
+	sctx, cancel := context.WithTimeout(ctx, rescanTime)
+	defer cancel()
+	ds, why := r.rescan(sctx, []catalog.Copy{c})
 	if err := r.reattach(ctx, &c, ds, why); err != nil {
+		return err
+	}
+	if err := r.record(ctx, c); err != nil {
 		return err
 	}
 	if err := r.Importer.MountCopy(ctx, c); err != nil {

@@ -108,13 +108,13 @@ func (r *Recovery) event(ctx context.Context, e catalog.Event) {
 // keepImport leaves a broken-off import as it is and lists its LUNs.
 func (r *Recovery) keepImport(ctx context.Context, in catalog.Intent) error {
 	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
-		all, err := t.LUNs()
+		all, err := t.LUNsOf(in.SetID)
 		if err != nil {
 			return err
 		}
 		n := 0
 		for _, l := range all {
-			if l.SetID == in.SetID && l.State == catalog.LUNUnmasking {
+			if l.State == catalog.LUNUnmasking {
 				l.State, l.Reason = catalog.LUNOrphaned, "the service was stopped while the set was being imported"
 				if err := t.PutLUN(l); err != nil {
 					return err
@@ -195,48 +195,6 @@ func (r *Recovery) closeIntent(ctx context.Context, in catalog.Intent) error {
 	return r.Catalog.Update(ctx, func(t *catalog.Tx) error { return t.CloseIntent(in.ID) })
 }
 
-// copies deletes those whose life has ended and brings the others back.
-func (r *Recovery) copies(ctx context.Context) {
-	var all []catalog.Copy
-	if err := r.Catalog.View(func(t *catalog.Tx) (err error) { all, err = t.Copies(); return err }); err != nil {
-		r.Log.Error("read copies", "err", err)
-		return
-	}
-	var stay []catalog.Copy
-	for _, c := range all {
-		why, ended := r.ended(c)
-		if !ended {
-			stay = append(stay, c)
-			continue
-		}
-		if _, err := r.Keeper.Delete(ctx, c.Session, c.Prop.SnapshotID, vss.OBJECT_SNAPSHOT); err != nil {
-			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.not-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
-				Message: why + " could not be deleted", Failure: catalog.FailureOf(err)})
-			continue
-		}
-		r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(), Message: why + " was deleted"})
-	}
-	if len(stay) == 0 {
-		return
-	}
-	ds, rerr := r.rescan(ctx, stay)
-	sets := map[vss.ID]bool{}
-	for _, c := range stay {
-		if err := r.reattach(ctx, &c, ds, rerr); err != nil {
-			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.copy-missing", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(),
-				Message: "a copy is not attached; the service goes on looking for it", Failure: catalog.FailureOf(err)})
-			r.miss(c.Prop.SnapshotID)
-			continue
-		}
-		sets[c.Prop.SnapshotSetID] = true
-	}
-	for id := range sets {
-		if err := r.Importer.MountCopies(ctx, id); err != nil {
-			r.Log.Error("mount device objects", "set", id, "err", err)
-		}
-	}
-}
-
 // ended reports whether a copy does not outlive the service's last life: no
 // requester is left to release an auto-release copy, and a copy that is neither
 // that nor persistent ends when the machine boots (requester.md 3.7).
@@ -268,16 +226,14 @@ func (r *Recovery) rescan(ctx context.Context, cs []catalog.Copy) ([]block.Devic
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, rescanTime)
-	defer cancel()
 	if err := r.Host.Hide(ctx, luns); err != nil {
 		return nil, err
 	}
 	return r.Host.Rescan(ctx, luns)
 }
 
-// reattach records where the copy's LUNs are now and restores the exposure.
-// why is what kept LUNs from being found.
+// reattach finds where the copy's LUNs are now, for its caller to record, and
+// restores the exposure. why is what kept LUNs from being found.
 func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Device, why error) error {
 	for i, a := range c.Attachments {
 		ok := false
@@ -299,7 +255,7 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Dev
 			c.Prop.ExposedName, c.Prop.Attributes = "", c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY|vss.ATTR_NOT_SURFACED
 		}
 	}
-	return r.Catalog.Update(ctx, func(t *catalog.Tx) error { return t.PutCopy(*c) })
+	return nil
 }
 
 // withIdentity is the catalogue's LUN info with the identifiers the device
