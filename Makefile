@@ -44,10 +44,12 @@ test: deps build check
 bench: deps build
 	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -run '^$$' -bench . -benchtime 5x -timeout 60m ./bench
 
-# generate remakes the Go code of proto/ (committed, so that building needs no generator).
+# generate remakes the Go code of proto/ (committed, so that building needs no
+# generator) and the page of the order of calls.
 generate:
 	go tool -modfile=tools/go.mod buf lint
 	go tool -modfile=tools/go.mod buf generate
+	go test ./internal/service/session -run TestDocument -args -update
 
 clean:
 	rm -rf bin $(GUARD)

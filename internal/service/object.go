@@ -156,7 +156,7 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 	// o.mu is held until o.running is set: the operation's end waits for that.
 	var self *async.Operation
 	a := async.Start(registry.WithSession(s.base, o.id), newToken(), op, fn, func(out async.Outcome) async.Outcome {
-		out = s.withEvent(o, op, out)
+		out = s.withEvent(o, op, published(op, out))
 		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
 		o.mu.Lock()
 		if o.running == self { // several may run: GatherWriterStatus moves no state
@@ -172,6 +172,21 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 	o.operations = append(o.operations, a.ID)
 	s.operations[a.ID] = a
 	return a, nil
+}
+
+// published keeps an operation's outcome to the codes it may end in.
+func published(op string, out async.Outcome) async.Outcome {
+	r, ok := session.AsyncResults[session.Method(op)]
+	if !ok || r.Allows(out.Code) {
+		return out
+	}
+	e := vss.AsError(op, out.Err)
+	if e == nil {
+		e = &vss.Error{Code: out.Code, Op: op, Reason: "it ended with " + out.Code.String()}
+	}
+	out.Code = vss.VSS_E_UNEXPECTED
+	out.Err = &vss.Error{Code: out.Code, Op: e.Op, Object: e.Object, Reason: e.Code.Name() + ": " + e.Why(), Remedy: e.Remedy}
+	return out
 }
 
 // withEvent makes sure that a failure nobody classified has an event before

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // meanings says what each state is, for the document.
@@ -87,6 +89,21 @@ func Markdown() string {
 		p("| %s | %s | %s |", name, legality(d), needs(d))
 	}
 	p("")
+	p("## Results of asynchronous methods")
+	p("")
+	p("What `QueryStatus` gives as pHrResult beside `VSS_S_ASYNC_PENDING`,")
+	p("`VSS_S_ASYNC_FINISHED` and `VSS_S_ASYNC_CANCELLED`. The service holds itself to this: a")
+	p("code that is not here becomes `VSS_E_UNEXPECTED`, with an event. The codes that Umbra")
+	p("adds would otherwise hide what is wrong.")
+	p("")
+	p("| Method | Published | Added |")
+	p("|---|---|---|")
+	for _, d := range Methods {
+		if r, ok := AsyncResults[d.Method]; ok {
+			p("| `%s` | %s | %s |", d.Method, names(r.Published), names(r.Added))
+		}
+	}
+	p("")
 	p("## Methods without work behind them")
 	p("")
 	p("They answer `E_NOTIMPL`.")
@@ -105,6 +122,14 @@ func Markdown() string {
 	p("Writers are not built yet either. The methods about them work and find none: the")
 	p("lists of metadata and status are empty, and events reach nobody.")
 	return b.String()
+}
+
+func names(codes []vss.HResult) string {
+	var out []string
+	for _, c := range codes {
+		out = append(out, "`"+c.Name()+"`")
+	}
+	return strings.Join(out, ", ")
 }
 
 // legality says in which states a method is legal, and where it leads.

@@ -66,6 +66,12 @@ func TestNoMethodIsAbsent(t *testing.T) {
 	if len(Methods) != len(names)+own || len(byName) != len(Methods) {
 		t.Errorf("%d methods, %d names, %d published and %d own", len(Methods), len(byName), len(names), own)
 	}
+	for _, d := range Methods {
+		r, ok := AsyncResults[d.Method]
+		if want := d.Async && d.Readiness == Works; ok != want || want && len(r.Published) == 0 {
+			t.Errorf("%s: asynchronous and works %v, results %v", d.Method, want, r)
+		}
+	}
 	if len(meanings) != len(all) {
 		t.Errorf("%d states are described of %d", len(meanings), len(all))
 	}
