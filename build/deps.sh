@@ -13,6 +13,9 @@ add mount mount
 add gcc gcc
 add xmllint libxml2-utils
 add udevadm udev
+add smbd samba
+add smbclient smbclient
+add exportfs nfs-kernel-server
 [ -e /usr/include/stdio.h ] || need="$need libc6-dev"
 [ -n "$need" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -24,6 +27,21 @@ if [ "$(id -u)" != 0 ]; then
 	exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
+# The file servers are for tests, which start what they need by themselves: the
+# packages' own services are not started, now or at the next boot.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+	trap 'rm -f $policy' EXIT
+	printf '#!/bin/sh\nexit 101\n' >$policy
+	chmod 755 $policy
+fi
+fresh=""
+for s in smbd nmbd samba-ad-dc nfs-server rpcbind; do
+	[ -e /lib/systemd/system/$s.service ] || fresh="$fresh $s.service"
+done
 apt-get update -qq
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $need
+for s in $fresh; do
+	[ ! -e "/lib/systemd/system/$s" ] || systemctl disable -q "$s" || true
+done
