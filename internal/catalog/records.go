@@ -110,7 +110,8 @@ type Copy struct {
 	Filesystem  document.Filesystem `json:"filesystem"`
 	Attachments []Attachment        `json:"attachments"`
 	Sources     []lun.Info          `json:"sources"`
-	BootID      string              `json:"boot_id"` // attachments are of this boot
+	BootID      string              `json:"boot_id"`              // attachments are of this boot
+	ShareType   string              `json:"share_type,omitempty"` // the file server it is shared by, if it is
 }
 
 // LUNState is where a LUN that an import touched stands.
@@ -138,7 +139,7 @@ type LUN struct {
 // Intent is something begun outside whose end is not recorded yet.
 type Intent struct {
 	ID      uint64    `json:"id"`
-	Kind    string    `json:"kind"` // create, import, delete, expose, cleanup
+	Kind    string    `json:"kind"` // create, import, delete, expose, share, cleanup
 	Role    Role      `json:"role,omitempty"`
 	SetID   vss.ID    `json:"set_id"`
 	Object  string    `json:"object,omitempty"` // copy ID or path

@@ -60,7 +60,6 @@ func TestExpose(t *testing.T) {
 		"unknown copy":   {vss.NewID(), "", local, empty, vss.VSS_E_OBJECT_NOT_FOUND},
 		"no attribute":   {id, "", 0, empty, vss.E_INVALIDARG},
 		"both":           {id, "", local | vss.ATTR_EXPOSED_REMOTELY, empty, vss.E_INVALIDARG},
-		"remotely":       {id, "", vss.ATTR_EXPOSED_REMOTELY, "share", vss.E_NOTIMPL},
 		"path from root": {id, "x", local, empty, vss.E_INVALIDARG},
 		"relative":       {id, "", local, "empty", vss.E_INVALIDARG},
 		"no name":        {id, "", local, "", vss.E_INVALIDARG},

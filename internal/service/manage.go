@@ -33,30 +33,32 @@ func (v Server) DeleteSnapshots(ctx context.Context, req *connect.Request[vssv1.
 	return connect.NewResponse(&vssv1.DeleteSnapshotsResponse{Deleted: int32(d.Count), FirstFailed: d.FirstFailed[:], Error: rpc.ErrorToProto(err)}), nil
 }
 
-// ExposeSnapshot mounts a copy on a folder.
+// ExposeSnapshot mounts a copy on a folder, or shares a part of it.
 func (v Server) ExposeSnapshot(ctx context.Context, req *connect.Request[vssv1.ExposeSnapshotRequest]) (*connect.Response[vssv1.ExposeSnapshotResponse], error) {
 	o, _, err := v.enter(ctx, session.ExposeSnapshot, req.Msg.Token)
 	if err != nil {
 		return nil, err
 	}
-	switch vss.Attributes(req.Msg.Attributes) {
+	m := req.Msg
+	var name string
+	switch vss.Attributes(m.Attributes) {
 	case vss.ATTR_EXPOSED_LOCALLY:
-		if req.Msg.PathFromRoot != "" {
-			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Object: req.Msg.PathFromRoot, Reason: "a local exposure takes no path from the root", Remedy: "Leave it empty"}
+		if m.PathFromRoot != "" {
+			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Object: m.PathFromRoot, Reason: "a local exposure takes no path from the root", Remedy: "Leave it empty"}
 		}
+		name, err = v.S.Keeper.Expose(ctx, o.id, idOf(m.SnapshotId), m.Name)
 	case vss.ATTR_EXPOSED_REMOTELY:
-		return nil, &vss.Error{Code: vss.E_NOTIMPL, Op: "ExposeSnapshot", Reason: "shares are not made in this version", Remedy: "Expose locally and share the folder yourself"}
+		name, err = v.S.Keeper.Share(ctx, o.id, idOf(m.SnapshotId), m.PathFromRoot, m.Name)
 	default:
-		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Reason: "the attribute must be exposed-locally or exposed-remotely", Remedy: "Give exactly one of them"}
+		err = &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Reason: "the attribute must be exposed-locally or exposed-remotely", Remedy: "Give exactly one of them"}
 	}
-	name, err := v.S.Keeper.Expose(ctx, o.id, idOf(req.Msg.SnapshotId), req.Msg.Name)
 	if err != nil {
 		return nil, err
 	}
 	return connect.NewResponse(&vssv1.ExposeSnapshotResponse{Exposed: name}), nil
 }
 
-// UnexposeSnapshot takes the mount away.
+// UnexposeSnapshot takes the mount or the share away.
 func (v Server) UnexposeSnapshot(ctx context.Context, req *connect.Request[vssv1.SnapshotRequest]) (*connect.Response[vssv1.Empty], error) {
 	if _, _, err := v.enter(ctx, session.UnexposeSnapshot, req.Msg.Token); err != nil {
 		return nil, err

@@ -139,6 +139,9 @@ func (s *Shares) remove(target string) error {
 // again.
 func (s *Shares) Sweep(ctx context.Context, keep map[string]bool) (removed []string, errs error) {
 	gone := map[string]bool{}
+	if _, err := os.Lstat(s.Dir); s.Default == "" && errors.Is(err, os.ErrNotExist) {
+		return nil, nil // a machine that shares nothing; its servers are not disturbed
+	}
 	for _, v := range s.Servers {
 		all, err := v.List(ctx)
 		if isAbsent(err) {

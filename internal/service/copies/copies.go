@@ -47,6 +47,7 @@ type Keeper struct {
 	Catalog      *catalog.Catalog
 	BootID       string
 	DeviceObject func(vss.ID) string
+	Shares       Shares // nil if there are none
 
 	once sync.Once
 	turn chan struct{}

@@ -176,11 +176,10 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 // what is still there.
 func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]bool) error {
 	if c.Prop.ExposedName != "" {
-		if err := k.unmount(ctx, *c, c.Prop.ExposedName); err != nil {
+		if err := k.conceal(ctx, *c); err != nil {
 			return err
 		}
-		c.Prop.ExposedName, c.Prop.ExposedPath = "", ""
-		c.Prop.Attributes = c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY | vss.ATTR_NOT_SURFACED
+		*c = Concealed(*c)
 	}
 	target := k.DeviceObject(c.Prop.SnapshotID)
 	if err := k.unmount(ctx, *c, target); err != nil {

@@ -33,18 +33,10 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 	bad := func(code vss.HResult, object, reason, remedy string, err error) (string, error) {
 		return "", &vss.Error{Code: code, Op: op, Object: object, Reason: reason, Remedy: remedy, Err: err}
 	}
-	switch {
-	case c.BootID != k.BootID: // where it was attached may be another disk by now
-		return bad(vss.VSS_E_OBJECT_NOT_FOUND, id.String(), "the copy's LUN has not come back since the machine booted",
-			"Check the array and the path to it; the copy is attached when the array shows it", nil)
-	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) || c.Prop.Attributes.Has(vss.ATTR_CLIENT_ACCESSIBLE):
-		return bad(vss.VSS_E_UNSUPPORTED_CONTEXT, id.String(), "only copies of the contexts app-rollback and nas-rollback can be exposed",
-			"Read the copy through its device object "+c.Prop.DeviceObject+", which needs no expose", nil)
-	case c.Prop.ExposedName != "":
-		return bad(vss.VSS_E_OBJECT_ALREADY_EXISTS, id.String(), "the copy is exposed at "+c.Prop.ExposedName, "Unexpose it first", nil)
-	case len(c.Attachments) != 1:
-		return bad(vss.VSS_E_VOLUME_NOT_SUPPORTED, id.String(), "the filesystem spans several LUNs", "Use the block nodes, see umbra list luns", nil)
-	case !filepath.IsAbs(folder):
+	if err := k.exposable(op, c); err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(folder) {
 		return bad(vss.E_INVALIDARG, strconv.Quote(folder), "not an absolute path", "Name an existing empty folder by its full path", nil)
 	}
 	// Links are followed once, here: what is recorded is where the mount is.
@@ -100,9 +92,27 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 	return folder, nil
 }
 
-// Unexpose takes the mount away; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
+// exposable refuses copies that cannot be exposed, here or by anybody.
+func (k *Keeper) exposable(op string, c catalog.Copy) error {
+	id := c.Prop.SnapshotID.String()
+	switch {
+	case c.BootID != k.BootID: // where it was attached may be another disk by now
+		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id, Reason: "the copy's LUN has not come back since the machine booted",
+			Remedy: "Check the array and the path to it; the copy is attached when the array shows it"}
+	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) || c.Prop.Attributes.Has(vss.ATTR_CLIENT_ACCESSIBLE):
+		return &vss.Error{Code: vss.VSS_E_UNSUPPORTED_CONTEXT, Op: op, Object: id, Reason: "only copies of the contexts app-rollback and nas-rollback can be exposed",
+			Remedy: "Read the copy through its device object " + c.Prop.DeviceObject + ", which needs no expose"}
+	case c.Prop.ExposedName != "":
+		return &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: id, Reason: "the copy is exposed at " + c.Prop.ExposedName, Remedy: "Unexpose it first"}
+	case len(c.Attachments) != 1:
+		return &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: op, Object: id, Reason: "the filesystem spans several LUNs", Remedy: "Use the block nodes, see umbra list luns"}
+	}
+	return nil
+}
+
+// Unexpose takes the mount or the share away; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
 // copy that is unknown or not exposed, VSS_E_VOLUME_IN_USE while somebody uses
-// the mount.
+// it.
 func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	const op = "UnexposeSnapshot"
 	release, err := k.Turn(ctx)
@@ -117,7 +127,7 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	if c.Prop.ExposedName == "" {
 		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(), Reason: "the copy is not exposed", Remedy: "See umbra list copies"}
 	}
-	if err := k.unmount(ctx, c, c.Prop.ExposedName); err != nil {
+	if err := k.conceal(ctx, c); err != nil {
 		return err
 	}
 	if err := fpUnexposeAfterUmnt.Hit(ctx); err != nil {
@@ -128,9 +138,7 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 		if err != nil || !found {
 			return err
 		}
-		c.Prop.ExposedName, c.Prop.ExposedPath = "", ""
-		c.Prop.Attributes = c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY | vss.ATTR_NOT_SURFACED
-		return t.PutCopy(c)
+		return t.PutCopy(Concealed(c))
 	})
 }
 

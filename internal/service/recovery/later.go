@@ -194,6 +194,7 @@ func (r *Recovery) bringBack(ctx context.Context, id vss.ID) error {
 	if err := r.Importer.MountCopy(ctx, c); err != nil {
 		return err // not recorded; what is mounted is found mounted next time
 	}
+	r.reshare(ctx, id)
 	delete(r.missing, id)
 	r.event(ctx, catalog.Event{Level: "info", Name: "recovery.copy-found", SetID: c.Prop.SnapshotSetID, Object: id.String(),
 		Message: "a copy that was missing is attached again"})

@@ -87,6 +87,10 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 			err = r.finishDelete(ctx, in)
 		case "expose":
 			err = r.undoExpose(ctx, in)
+		case "share":
+			if err = r.Keeper.UndoShare(ctx, in); err == nil {
+				err = r.closeIntent(ctx, in)
+			}
 		case "cleanup":
 			err = r.keepCleanup(ctx, in)
 		}
@@ -96,6 +100,7 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 		}
 	}
 	r.copies(ctx)
+	r.shares(ctx)
 }
 
 func (r *Recovery) event(ctx context.Context, e catalog.Event) {
@@ -233,7 +238,8 @@ func (r *Recovery) rescan(ctx context.Context, cs []catalog.Copy) ([]block.Devic
 }
 
 // reattach finds where the copy's LUNs are now, for its caller to record, and
-// restores the exposure. why is what kept LUNs from being found.
+// restores a local exposure; a share needs the device object first. why is what
+// kept LUNs from being found.
 func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Device, why error) error {
 	for i, a := range c.Attachments {
 		ok := false
@@ -249,10 +255,10 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Dev
 	}
 	c.BootID = r.BootID
 	c.Prop.BlockDevice = c.Attachments[0].Device
-	if c.Prop.ExposedName != "" && !importing.MountedAt(c.Prop.ExposedName, c.Attachments[0]) {
+	if c.Prop.ExposedName != "" && c.ShareType == "" && !importing.MountedAt(c.Prop.ExposedName, c.Attachments[0]) {
 		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.exposure-lost", Object: c.Prop.ExposedName, Message: "an exposure could not be restored", Failure: catalog.FailureOf(err)})
-			c.Prop.ExposedName, c.Prop.Attributes = "", c.Prop.Attributes&^vss.ATTR_EXPOSED_LOCALLY|vss.ATTR_NOT_SURFACED
+			*c = copies.Concealed(*c)
 		}
 	}
 	return nil

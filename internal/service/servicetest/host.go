@@ -79,6 +79,13 @@ func (h *Host) Delay(name string, d time.Duration) {
 	h.late[name] = d
 }
 
+// Undelay takes Delay back.
+func (h *Host) Undelay(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.late, name)
+}
+
 // Present changes how a LUN's disk looks to this machine.
 func (h *Host) Present(name string, f func(*block.Device)) {
 	h.mu.Lock()

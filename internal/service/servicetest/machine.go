@@ -33,6 +33,7 @@ type Machine struct {
 	Journal *Journal
 	A, B    *Array
 	Host    *Host
+	Shares  *Shares
 	Catalog *catalog.Catalog
 	Keeper  *copies.Keeper
 	Service *service.Service
@@ -52,6 +53,7 @@ func NewMachine(t testing.TB) *Machine {
 	m.Socket = filepath.Join(m.Dir, "s")
 	m.A, m.B = NewArray(1, m.Journal), NewArray(2, m.Journal)
 	m.Host = NewHost(m.Journal, m.A, m.B)
+	m.Shares = NewShares(m.Host)
 	m.Boot("boot1")
 	t.Cleanup(func() { m.Stop() })
 	return m
@@ -82,7 +84,7 @@ func (m *Machine) Boot(bootID string) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	providers := registry.New(m.A, m.B)
 	im := importing.New(importing.Importer{Host: m.Host, Providers: providers, Catalog: cat, HostName: "h", BootID: bootID, CopiesDir: filepath.Join(m.Dir, "copies"), ArrivalTimeout: 300 * time.Millisecond})
-	m.Keeper = &copies.Keeper{Host: m.Host, Providers: providers, Catalog: cat, BootID: bootID, DeviceObject: im.DeviceObject}
+	m.Keeper = &copies.Keeper{Host: m.Host, Providers: providers, Catalog: cat, BootID: bootID, DeviceObject: im.DeviceObject, Shares: m.Shares}
 	m.Service = &service.Service{HostName: "h", StateDir: m.Dir, RunDir: m.Dir, Version: "test", Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, Host: m.Host, Log: log,
 		Creator: &create.Creator{Host: m.Host, Providers: providers, Catalog: cat, Importer: im, HostName: "h", BootID: bootID, HoldDir: m.Dir, FlushTime: time.Second}}
 	rec := &recovery.Recovery{Host: m.Host, Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, BootID: bootID, Log: log}
