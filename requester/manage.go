@@ -46,8 +46,11 @@ func (b *BackupComponents) DeleteSnapshots(ctx context.Context, id vss.ID, kind 
 }
 
 // ExposeSnapshot mounts a persistent copy read-only on name, an existing empty
-// folder (attribute ATTR_EXPOSED_LOCALLY), and returns where. Codes:
-// requester.md 2.5.
+// folder (attribute ATTR_EXPOSED_LOCALLY), or shares it read-only under that name
+// (ATTR_EXPOSED_REMOTELY): the folder pathFromRoot of the copy, "" for all of it;
+// with no name the service chooses one. It returns the folder or the share's
+// name. Codes: requester.md 2.5, and VSS_E_NOT_SUPPORTED if the machine has no
+// file server for it.
 func (b *BackupComponents) ExposeSnapshot(ctx context.Context, id vss.ID, pathFromRoot string, attr vss.Attributes, name string) (string, error) {
 	r, err := call(ctx, b, "ExposeSnapshot", rpcs.ExposeSnapshot, &vssv1.ExposeSnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:], PathFromRoot: pathFromRoot, Attributes: uint32(attr), Name: name})
 	if err != nil {
@@ -56,7 +59,7 @@ func (b *BackupComponents) ExposeSnapshot(ctx context.Context, id vss.ID, pathFr
 	return r.Exposed, nil
 }
 
-// UnexposeSnapshot takes the mount away; the copy stays.
+// UnexposeSnapshot takes the mount or the share away; the copy stays.
 // VSS_E_OBJECT_NOT_FOUND if it is unknown or not exposed.
 func (b *BackupComponents) UnexposeSnapshot(ctx context.Context, id vss.ID) error {
 	_, err := call(ctx, b, "UnexposeSnapshot", rpcs.UnexposeSnapshot, &vssv1.SnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:]})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -28,33 +29,53 @@ func (a *app) session(ctx context.Context, fn func(*requester.BackupComponents) 
 }
 
 func (a *app) exposeCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "expose COPY FOLDER",
-		Short: "Mount a copy read-only on an empty folder",
+	var share, path string
+	c := &cobra.Command{
+		Use:   "expose COPY FOLDER | expose COPY --share NAME [--path SUBTREE]",
+		Short: "Mount a copy on an empty folder, or share it, read-only",
 		Long: `Mount an imported, persistent copy read-only on an existing empty folder, with
 the options that are right for a clone beside its original. Its files are
-readable without this under the copy's PATH (umbra list copies).`,
-		Example: "  umbra expose 3f0e...  /mnt/db",
-		Args:    args(cobra.ExactArgs(2)),
+readable without this under the copy's PATH (umbra list copies).
+
+With --share, make the copy or a folder of it available to other machines,
+read-only, by the file server that the daemon's configuration names in [share].
+An empty NAME lets the service choose one.`,
+		Example: "  umbra expose 3f0e...  /mnt/db\n  umbra expose 3f0e...  --share db --path data/2026",
+		Args: args(func(cmd *cobra.Command, as []string) error {
+			if cmd.Flags().Changed("share") {
+				return cobra.ExactArgs(1)(cmd, as)
+			}
+			if cmd.Flags().Changed("path") {
+				return errors.New("--path needs --share")
+			}
+			return cobra.ExactArgs(2)(cmd, as)
+		}),
 		RunE: func(cmd *cobra.Command, as []string) error {
 			id, err := parseID(as[0])
 			if err != nil {
 				return err
 			}
+			attr, how, name := vss.ATTR_EXPOSED_REMOTELY, "shared as", share
+			if !cmd.Flags().Changed("share") {
+				attr, how, name = vss.ATTR_EXPOSED_LOCALLY, "exposed at", as[1]
+			}
 			return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
-				where, err := bc.ExposeSnapshot(cmd.Context(), id, "", vss.ATTR_EXPOSED_LOCALLY, as[1])
+				where, err := bc.ExposeSnapshot(cmd.Context(), id, path, attr, name)
 				if err != nil {
 					return err
 				}
-				return a.emit(map[string]string{"copy": id.String(), "exposed": where}, func(w io.Writer) { fmt.Fprintf(w, "%s exposed at %s, read-only.\n", id, where) })
+				return a.emit(map[string]string{"copy": id.String(), "exposed": where}, func(w io.Writer) { fmt.Fprintf(w, "%s %s %s, read-only.\n", id, how, where) })
 			})
 		},
 	}
+	c.Flags().StringVar(&share, "share", "", "share the copy under this name; \"\" lets the service choose one")
+	c.Flags().StringVar(&path, "path", "", "share only this folder, a path from the copy's root")
+	return c
 }
 
 func (a *app) unexposeCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "unexpose COPY|FOLDER", Short: "Take an exposure away; the copy stays",
+		Use: "unexpose COPY|FOLDER|SHARE", Short: "Take an exposure away; the copy stays",
 		Example: "  umbra unexpose /mnt/db",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, as []string) error {
@@ -75,18 +96,18 @@ func (a *app) unexposeCmd() *cobra.Command {
 	}
 }
 
-// exposedAt finds the copy exposed at a folder.
-func exposedAt(ctx context.Context, bc *requester.BackupComponents, folder string) (vss.ID, error) {
+// exposedAt finds the copy exposed at a folder or by a share.
+func exposedAt(ctx context.Context, bc *requester.BackupComponents, where string) (vss.ID, error) {
 	cs, err := bc.QuerySnapshots(ctx)
 	if err != nil {
 		return vss.GUIDNull, err
 	}
 	for _, c := range cs {
-		if c.ExposedName == folder {
+		if c.ExposedName == where {
 			return c.SnapshotID, nil
 		}
 	}
-	return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "UnexposeSnapshot", Object: folder, Reason: "no copy is exposed there", Remedy: "See umbra list copies"}
+	return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "UnexposeSnapshot", Object: where, Reason: "no copy is exposed there", Remedy: "See umbra list copies"}
 }
 
 func (a *app) deleteCmd() *cobra.Command {

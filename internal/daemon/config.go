@@ -9,6 +9,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/umbra-vss/umbra/internal/host/share"
 	"github.com/umbra-vss/umbra/internal/journal"
 	"github.com/umbra-vss/umbra/internal/service"
 	"github.com/umbra-vss/umbra/internal/service/access"
@@ -32,6 +33,7 @@ type Config struct {
 	Journal        string        `toml:"journal"`         // where systemd's journal listens; "" for no mirror of events
 	Access         access.Config `toml:"access"`          // who may call
 	Limits         Limits        `toml:"limits"`
+	Share          share.Config  `toml:"share"` // how copies are exposed remotely
 }
 
 // Roles of a machine. A client does everything but import, as client editions
@@ -56,7 +58,7 @@ func Default() Config {
 	return Config{StateDir: "/var/lib/umbra", RunDir: "/run/umbra", HostName: host,
 		UdevRulesDir: "/run/udev/rules.d", ArrivalTimeout: 10 * time.Minute, HoldLimit: 10 * time.Second, FlushTimeout: 2 * time.Minute,
 		Role: RoleServer, Journal: journal.Socket, Limits: Limits{Sessions: service.MaxSessions, Operations: service.MaxOperations},
-		Access: access.Config{OperatorsGroup: access.DefaultOperatorsGroup}}
+		Access: access.Config{OperatorsGroup: access.DefaultOperatorsGroup}, Share: share.DefaultConfig()}
 }
 
 // Load reads a TOML file over the defaults. A file that is not named and not
@@ -89,7 +91,8 @@ func Load(file string) (Config, error) {
 		Journal        *string        `toml:"journal"`
 		Access         *access.Config `toml:"access"`
 		Limits         *Limits        `toml:"limits"`
-	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Journal, &c.Access, &c.Limits}
+		Share          *share.Config  `toml:"share"`
+	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Journal, &c.Access, &c.Limits, &c.Share}
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&raw); err != nil {
 		reason := err.Error()
 		var strict *toml.StrictMissingError

@@ -14,6 +14,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/host/share"
 	"github.com/umbra-vss/umbra/internal/journal"
 	arrayprovider "github.com/umbra-vss/umbra/internal/providers/array"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -48,6 +49,10 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		log.Error("thaw what the last life held", "err", err)
 	}
 	policy, err := access.New(c.Access, access.System{})
+	if err != nil {
+		return err
+	}
+	shares, err := share.New(filepath.Join(c.RunDir, "shares"), c.Share)
 	if err != nil {
 		return err
 	}
@@ -92,7 +97,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 
 	importer := importing.New(importing.Importer{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot,
 		CopiesDir: filepath.Join(c.RunDir, "copies"), ArrivalTimeout: c.ArrivalTimeout})
-	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject}
+	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject, Shares: shares}
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
 		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, Importer: importer, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},

@@ -19,7 +19,7 @@ import (
 // reboot; [Shares.Sweep] removes those whose copy did not come back.
 type Samba struct {
 	Config  string   // smb.conf; "" for the distribution's
-	Readers []string // accounts, groups or SIDs that may read; none means everybody Samba knows
+	Readers []string // accounts, groups or SIDs that may read; Everyone is everybody Samba knows
 	Guests  bool     // those it does not know, too
 }
 
@@ -35,9 +35,6 @@ func (s Samba) acl() string {
 			r = everyone
 		}
 		entries = append(entries, r+":R")
-	}
-	if len(entries) == 0 {
-		return everyone + ":R"
 	}
 	return strings.Join(entries, ",")
 }

@@ -35,6 +35,7 @@ func private(t *testing.T, more ...string) (s Samba, usershares string) {
 			t.Fatal(err)
 		}
 	}
+	s.Readers = []string{"Everyone"}
 	s.Config = filepath.Join(dir, "smb.conf")
 	if err := errors.Join(os.Mkdir(usershares, 0o700), os.Chmod(usershares, os.ModeSticky|0o770), os.WriteFile(s.Config, []byte(text+strings.Join(more, "\n")), 0o600)); err != nil {
 		t.Fatal(err)
