@@ -23,7 +23,7 @@ func (r *Recovery) shares(ctx context.Context) {
 	}
 	keep := map[string]bool{}
 	for _, c := range all {
-		if c.ShareType != "" && c.BootID == r.BootID && r.reshare(ctx, c.Prop.SnapshotID) {
+		if c.ShareType != "" && !r.missing[c.Prop.SnapshotID] && r.reshare(ctx, c.Prop.SnapshotID) {
 			keep[c.Prop.ExposedName] = true
 		}
 	}
