@@ -146,14 +146,16 @@ func (k *Keeper) shareName(ctx context.Context, c catalog.Copy, name string) (st
 // letters.
 func (k *Keeper) free(ctx context.Context, c catalog.Copy) error {
 	err := k.Catalog.View(func(t *catalog.Tx) error {
-		all, err := t.Copies()
-		for _, o := range all {
-			if o.Prop.Attributes.Has(vss.ATTR_EXPOSED_REMOTELY) && strings.EqualFold(o.Prop.ExposedName, c.Prop.ExposedName) {
+		for o, err := range t.CopiesAfter(vss.GUIDNull, catalog.CopyFilter{}) {
+			if err != nil {
+				return err
+			}
+			if o.ShareType != "" && strings.EqualFold(o.Prop.ExposedName, c.Prop.ExposedName) {
 				return &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: "ExposeSnapshot", Object: c.Prop.ExposedName, Reason: "another copy is shared under this name: " + o.Prop.SnapshotID.String(),
 					Remedy: "Give another name, or none and one is chosen"}
 			}
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err

@@ -16,14 +16,25 @@ func (r *Recovery) shares(ctx context.Context) {
 	if r.Keeper.Shares == nil {
 		return
 	}
-	var all []catalog.Copy
-	if err := r.Catalog.View(func(t *catalog.Tx) (err error) { all, err = t.Copies(); return err }); err != nil {
+	var shared []catalog.Copy
+	err := r.Catalog.View(func(t *catalog.Tx) error {
+		for c, err := range t.CopiesAfter(vss.GUIDNull, catalog.CopyFilter{}) {
+			if err != nil {
+				return err
+			}
+			if c.ShareType != "" && !r.missing[c.Prop.SnapshotID] {
+				shared = append(shared, c)
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		r.Log.Error("read copies", "err", err)
 		return
 	}
 	keep := map[string]bool{}
-	for _, c := range all {
-		if c.ShareType != "" && !r.missing[c.Prop.SnapshotID] && r.reshare(ctx, c.Prop.SnapshotID) {
+	for _, c := range shared {
+		if r.reshare(ctx, c.Prop.SnapshotID) {
 			keep[c.Prop.ExposedName] = true
 		}
 	}
