@@ -60,11 +60,13 @@ func Start(base context.Context, id, op string, fn func(context.Context, *Operat
 		if finish != nil {
 			out = finish(out)
 		}
+		// Who sees the end by one way sees it by all: by Done, Status or the
+		// last report of progress.
 		o.mu.Lock()
 		o.outcome = out
+		o.Progress.Close(out.Code)
 		close(o.done)
 		o.mu.Unlock()
-		o.Progress.Close(out.Code)
 		cancel(nil)
 	}()
 	return o
