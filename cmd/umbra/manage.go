@@ -31,13 +31,13 @@ func (a *app) session(ctx context.Context, fn func(*requester.BackupComponents) 
 func (a *app) exposeCmd() *cobra.Command {
 	var share, path string
 	c := &cobra.Command{
-		Use:   "expose COPY FOLDER | expose COPY --share NAME [--path SUBTREE]",
+		Use:   "expose COPY [FOLDER]",
 		Short: "Mount a copy on an empty folder, or share it, read-only",
 		Long: `Mount an imported, persistent copy read-only on an existing empty folder, with
 the options that are right for a clone beside its original. Its files are
 readable without this under the copy's PATH (umbra list copies).
 
-With --share, make the copy or a folder of it available to other machines,
+With --share instead of a folder, make the copy or a folder of it available to other machines,
 read-only, by the file server that the daemon's configuration names in [share].
 An empty NAME lets the service choose one.`,
 		Example: "  umbra expose 3f0e...  /mnt/db\n  umbra expose 3f0e...  --share db --path data/2026",
