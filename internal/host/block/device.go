@@ -3,6 +3,7 @@ package block
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -66,6 +67,12 @@ func Open(ctx context.Context, dev Device, flags int) (*os.File, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(dev.Path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.EBUSY) && flags&unix.O_EXCL != 0 {
+		// Perhaps it is another disk that is in use here now.
+		if gone := Verify(dev); errors.Is(gone, vss.VSS_E_OBJECT_NOT_FOUND) {
+			return nil, gone
+		}
+	}
 	if err != nil {
 		return nil, openError(op, dev.Path, err)
 	}

@@ -23,6 +23,11 @@ const detachOp = "detach LUN"
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	i.changed()
 	defer i.changed()
+	// What has another number by now is somebody else's, and is not even opened:
+	// while we had it exclusively its owner could not mount it.
+	if here, err := block.Attached(dev); err == nil && !here {
+		return i.closeGone(ctx, dev)
+	}
 	// Exclusively: with a mount or anything built on it the kernel would say
 	// yes and detach some time later.
 	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)

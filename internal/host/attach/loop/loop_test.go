@@ -290,6 +290,43 @@ func TestDetachLeavesReplacementAlone(t *testing.T) {
 	}
 }
 
+// TestDetachOfAReusedNumber: another disk has the number by now, and is mounted
+// from it. The record's device is gone, not in use.
+func TestDetachOfAReusedNumber(t *testing.T) {
+	h := looptest.NewHost(t)
+	was := h.Attach(t, looptest.File(t, mib), true)
+	if err := h.Initiator.Detach(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	var now block.Device
+	for range 20 { // the kernel gives the lowest number that is free
+		if now = h.Attach(t, looptest.File(t, 16*mib), false); now.Minor == was.Minor {
+			break
+		}
+	}
+	if now.Minor != was.Minor || now.DiskSeq == was.DiskSeq {
+		t.Skipf("the number was not used again: %s, then %s", was.Path, now.Path)
+	}
+	looptest.Mkfs(t, "ext4", now.Path)
+	dir := looptest.Mount(t, "ext4", now.Path, "")
+	bare := was
+	bare.Loop = nil
+	for _, record := range []block.Device{was, bare} {
+		if err := h.Initiator.Detach(t.Context(), record); err != nil {
+			t.Errorf("Detach = %v", err)
+		}
+		if _, err := block.Open(t.Context(), record, unix.O_RDONLY|unix.O_EXCL); !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			t.Errorf("Open = %v", err)
+		}
+	}
+	if err := os.WriteFile(dir+"/x", []byte("x"), 0o600); err != nil {
+		t.Error(err)
+	}
+	if err := h.Initiator.Detach(t.Context(), now); !errors.Is(err, vss.VSS_E_VOLUME_IN_USE) {
+		t.Errorf("Detach of the disk that is mounted = %v", err)
+	}
+}
+
 func TestCancelled(t *testing.T) {
 	h := looptest.NewHost(t)
 	info := h.Files.Add(looptest.NewNAA(t), looptest.File(t, mib), false)
