@@ -132,7 +132,7 @@ func (m *Machine) Watch(ctx context.Context) (<-chan string, func(), error) {
 // of no joined array will not come by themselves: that is an error, too.
 func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
 	var out []block.Device
-	var errs error
+	var errs []error
 	owned := make([]bool, len(luns))
 	for _, in := range m.Initiators() {
 		var mine []lun.Info
@@ -147,14 +147,14 @@ func (m *Machine) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, 
 		}
 		ds, err := in.Rescan(ctx, mine)
 		out = append(out, ds...)
-		errs = errors.Join(errs, err)
+		errs = append(errs, err)
 	}
 	for i, l := range luns {
 		if !owned[i] {
-			errs = errors.Join(errs, errOfNoArray(l))
+			errs = append(errs, errOfNoArray(l))
 		}
 	}
-	return out, errs
+	return out, vss.Join("", errs...)
 }
 
 // Unmasked lists the originals the arrays show to this machine. What those that
@@ -165,7 +165,7 @@ func (m *Machine) Unmasked(ctx context.Context) ([]lun.Info, error) {
 	for _, in := range m.Initiators() {
 		luns, err := in.Unmasked(ctx)
 		out = append(out, luns...)
-		errs = errors.Join(errs, err)
+		errs = vss.Join("", errs, err)
 	}
 	return out, errs
 }
@@ -230,7 +230,7 @@ func (m *Machine) Ready(ctx context.Context) error {
 	var errs error
 	for _, in := range m.Initiators() {
 		if in.Ready != nil {
-			errs = errors.Join(errs, in.Ready(rctx))
+			errs = vss.Join("", errs, in.Ready(rctx))
 		}
 	}
 	return errs

@@ -24,8 +24,8 @@ type Initiator interface {
 
 	// Rescan makes the LUNs appear and returns their devices, in no particular
 	// order. A LUN that is here already is returned as it is. Some may come and
-	// others fail: then it returns those that came and the joined errors of
-	// the rest, each a *vss.Error that names its LUN.
+	// others fail: then it returns those that came and the errors of the rest,
+	// each a *vss.Error that names its LUN, put together by vss.Join.
 	Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error)
 
 	// Detach removes a device and returns when it is really gone. It is

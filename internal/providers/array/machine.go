@@ -2,7 +2,6 @@ package array
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -284,7 +283,7 @@ func (p *Provider) DropSet(ctx context.Context, id vss.ID) error {
 		}
 		return nil // one array that is away keeps no other from it
 	})
-	return permitted("DropSet", errors.Join(errs...))
+	return permitted("DropSet", vss.Join("DropSet", errs...))
 }
 
 func (p *Provider) dropUnlessDurable(ctx context.Context, s *set) error {
@@ -339,7 +338,7 @@ func (p *Provider) drop(ctx context.Context, s *set) error {
 		}
 		return nil
 	})
-	if err := errors.Join(errs...); err != nil {
+	if err := vss.Join("", errs...); err != nil {
 		return err
 	}
 	p.mu.Lock()

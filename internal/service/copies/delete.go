@@ -63,7 +63,7 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 	err := k.Catalog.View(func(t *catalog.Tx) (err error) { cs, err = t.AutoReleased(session); return err })
 	for _, c := range cs {
 		if derr := k.deleteCopy(ctx, session, c); derr != nil && vss.CodeOf(derr) != vss.VSS_E_OBJECT_NOT_FOUND {
-			err = errors.Join(err, derr)
+			err = vss.Join("", err, derr)
 		}
 	}
 	return err

@@ -60,7 +60,7 @@ func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, c
 	}
 	for _, p := range s.providers() {
 		if err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, s.ID)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
-			left = errors.Join(left, err)
+			left = vss.Join("", left, err)
 		}
 	}
 	if durable {
@@ -71,7 +71,7 @@ func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, c
 			}
 			for _, l := range targets {
 				if err := registry.Checked(ctx, m.provider, "OnLUNEmpty", m.provider.OnLUNEmpty(ctx, "", l)); err != nil {
-					left = errors.Join(left, err)
+					left = vss.Join("", left, err)
 				}
 			}
 		}

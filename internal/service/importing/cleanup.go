@@ -2,7 +2,6 @@ package importing
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
@@ -80,7 +79,7 @@ func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode Clean
 	for _, l := range luns {
 		c, err := im.cleanLUN(ctx, l, devices, mode)
 		if err != nil {
-			failed = errors.Join(failed, err)
+			failed = vss.Join("", failed, err)
 			continue
 		}
 		done = append(done, c)
@@ -115,7 +114,7 @@ func (im *Importer) Cleanup(ctx context.Context, session, set vss.ID, mode Clean
 		}
 		return t.CloseIntent(intent.ID)
 	})
-	return done, errors.Join(failed, err)
+	return done, vss.Join("", failed, err)
 }
 
 // cleanLUN removes one LUN from this host in the safe order: unmount, detach,

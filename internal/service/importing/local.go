@@ -121,7 +121,7 @@ func (im *Importer) Withdraw(ctx context.Context, set vss.ID) error {
 	var failed error
 	for _, l := range luns {
 		if _, err := im.cleanLUN(ctx, l, devices, Reclaim); err != nil {
-			failed = errors.Join(failed, err)
+			failed = vss.Join("", failed, err)
 			continue
 		}
 		gone = append(gone, l.Name)
@@ -134,5 +134,5 @@ func (im *Importer) Withdraw(ctx context.Context, set vss.ID) error {
 		}
 		return nil
 	})
-	return errors.Join(failed, err)
+	return vss.Join("", failed, err)
 }

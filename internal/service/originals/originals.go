@@ -17,7 +17,6 @@ package originals
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -139,9 +138,9 @@ func (k *Keeper) Rescan(ctx context.Context, named ...lun.NAA) ([]block.Device, 
 	}
 	ds, err := k.Host.Rescan(ctx, want)
 	if len(named) == 0 && unheard == nil {
-		err = errors.Join(err, k.forgetGone(ctx, known, shown))
+		err = vss.Join("", err, k.forgetGone(ctx, known, shown))
 	}
-	return ds, errors.Join(err, unheard)
+	return ds, vss.Join("", err, unheard)
 }
 
 // pick finds the named among the shown.

@@ -149,18 +149,14 @@ func (r *Recovery) record(ctx context.Context, cs ...catalog.Copy) error {
 	})
 }
 
-// brief is an error that says its first few lines: one that many LUNs have a
-// part in is the reason of every one of them.
+// brief is an error that says its beginning: one that many LUNs have a part in
+// is the reason of every one of them.
 func brief(err error) error {
-	const lines = 4
-	if err == nil {
-		return nil
-	}
-	ls := strings.Split(err.Error(), "\n")
-	if len(ls) <= lines {
+	const enough = 800
+	if err == nil || len(err.Error()) <= enough {
 		return err
 	}
-	return briefly{err, strings.Join(ls[:lines], "\n") + fmt.Sprintf("\nand %d more", len(ls)-lines)}
+	return briefly{err, strings.ToValidUTF8(err.Error()[:enough], "") + " …"}
 }
 
 type briefly struct {

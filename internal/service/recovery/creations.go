@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
@@ -77,12 +76,12 @@ func (r *Recovery) dropSet(ctx context.Context, set vss.ID) (failed error) {
 	for _, p := range r.Providers.Hardware() {
 		err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, set))
 		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
-			failed = errors.Join(failed, err)
+			failed = vss.Join("", failed, err)
 		}
 		if d, ok := p.(interface {
 			DropSet(ctx context.Context, set vss.ID) error
 		}); ok {
-			failed = errors.Join(failed, d.DropSet(ctx, set))
+			failed = vss.Join("", failed, d.DropSet(ctx, set))
 		}
 	}
 	return failed

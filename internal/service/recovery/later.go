@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -78,7 +77,7 @@ func (r *Recovery) again(ctx context.Context) {
 func (r *Recovery) dropLeftovers(ctx context.Context) error {
 	left, err := r.leftovers()
 	for _, in := range left {
-		err = errors.Join(err, r.dropCreation(ctx, in))
+		err = vss.Join("", err, r.dropCreation(ctx, in))
 	}
 	return err
 }
@@ -98,7 +97,7 @@ func (r *Recovery) findMissing(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		err = errors.Join(err, r.findSome(ctx, ids))
+		err = vss.Join("", err, r.findSome(ctx, ids))
 	}
 	return brief(err)
 }
@@ -130,7 +129,7 @@ func (r *Recovery) findSome(ctx context.Context, ids []vss.ID) error {
 	wg.Wait()
 	for i, c := range missing {
 		if shown[i] {
-			err = errors.Join(err, r.bringBack(ctx, c.Prop.SnapshotID))
+			err = vss.Join("", err, r.bringBack(ctx, c.Prop.SnapshotID))
 		}
 	}
 	return err

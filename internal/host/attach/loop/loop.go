@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -109,11 +108,11 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 		}
 	}
 	if len(wanted) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, vss.Join("", errs...)
 	}
 	here, err := i.attached(ctx)
 	if err != nil {
-		return nil, errors.Join(append(errs, err)...)
+		return nil, vss.Join("", append(errs, err)...)
 	}
 	var devices []block.Device
 	var missing []lun.NAA
@@ -129,7 +128,7 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 		devices = append(devices, came...)
 		errs = append(errs, err)
 	}
-	return devices, errors.Join(errs...)
+	return devices, vss.Join("", errs...)
 }
 
 // attached finds this host's LUNs among the machine's loop devices. One that
@@ -206,7 +205,7 @@ func (i *Initiator) attachAll(ctx context.Context, naas []lun.NAA) ([]block.Devi
 		defer cancel()
 		all = append(all, i.target.CloseLUNs(tidy, failed))
 	}
-	return came, errors.Join(all...)
+	return came, vss.Join("", all...)
 }
 
 func (i *Initiator) attachOne(ctx context.Context, o Opened) (block.Device, error) {
