@@ -37,9 +37,9 @@ func (a *app) exposeCmd() *cobra.Command {
 the options that are right for a clone beside its original. Its files are
 readable without this under the copy's PATH (umbra list copies).
 
-With --share instead of a folder, make the copy or a folder of it available to other machines,
-read-only, by the file server that the daemon's configuration names in [share].
-An empty NAME lets the service choose one.`,
+With --share instead of a folder, make the copy, or a part of it, available to
+other machines, read-only, by the file server that the daemon's configuration
+names in [share].`,
 		Example: "  umbra expose 3f0e...  /mnt/db\n  umbra expose 3f0e...  --share db --path data/2026",
 		Args: args(func(cmd *cobra.Command, as []string) error {
 			if cmd.Flags().Changed("share") {

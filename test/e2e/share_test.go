@@ -235,7 +235,7 @@ func TestShareOverReboot(t *testing.T) {
 // dies.
 func TestKilledSharing(t *testing.T) {
 	f := newFixture(t)
-	v, _, _ := f.volume("v", "ext4")
+	v, _, _ := f.volume("v", "btrfs")
 	f.put(v, "hello", "hello")
 	set := f.create("app-rollback", v)
 	im, err := f.importOn(f.b, set.doc)
