@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -169,6 +170,9 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 		return out
 	})
 	self, o.running = a, a
+	if len(o.operations) > 2*len(s.operations)+64 { // most were released
+		o.operations = slices.DeleteFunc(o.operations, func(id string) bool { return s.operations[id] == nil })
+	}
 	o.operations = append(o.operations, a.ID)
 	s.operations[a.ID] = a
 	return a, nil
