@@ -287,11 +287,11 @@ func out[T any](in input) *T {
 	return new(T)
 }
 
-func sync(f func(com, input) vss.HResult) func(com, input) (vss.HResult, vssapi.IVssAsync) {
+func atOnce(f func(com, input) vss.HResult) func(com, input) (vss.HResult, vssapi.IVssAsync) {
 	return func(c com, i input) (vss.HResult, vssapi.IVssAsync) { return f(c, i), nil }
 }
 
-func async(f func(com, input, *vssapi.IVssAsync) vss.HResult) func(com, input) (vss.HResult, vssapi.IVssAsync) {
+func begins(f func(com, input, *vssapi.IVssAsync) vss.HResult) func(com, input) (vss.HResult, vssapi.IVssAsync) {
 	return func(c com, i input) (vss.HResult, vssapi.IVssAsync) {
 		p := out[vssapi.IVssAsync](i)
 		code := f(c, i, p)
@@ -303,122 +303,122 @@ func async(f func(com, input, *vssapi.IVssAsync) vss.HResult) func(com, input) (
 }
 
 var comMethods = map[string]func(com, input) (vss.HResult, vssapi.IVssAsync){
-	"InitializeForBackup":    sync(func(c com, i input) vss.HResult { return c.InitializeForBackup(i.xml) }),
-	"InitializeForRestore":   sync(func(c com, i input) vss.HResult { return c.InitializeForRestore(i.xml) }),
-	"SetContext":             sync(func(c com, i input) vss.HResult { return c.SetContext(i.context) }),
-	"SetBackupState":         sync(func(c com, i input) vss.HResult { return c.SetBackupState(true, false, i.backup, false) }),
-	"SetRestoreState":        sync(func(c com, i input) vss.HResult { return c.SetRestoreState(i.restore) }),
-	"EnableWriterClasses":    sync(func(c com, i input) vss.HResult { return c.EnableWriterClasses(i.ids) }),
-	"DisableWriterClasses":   sync(func(c com, i input) vss.HResult { return c.DisableWriterClasses(i.ids) }),
-	"DisableWriterInstances": sync(func(c com, i input) vss.HResult { return c.DisableWriterInstances(i.ids) }),
-	"GatherWriterMetadata":   async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.GatherWriterMetadata(p) }),
-	"GetWriterMetadataCount": sync(func(c com, i input) vss.HResult { return c.GetWriterMetadataCount(out[uint32](i)) }),
-	"GetWriterMetadata": sync(func(c com, i input) vss.HResult {
+	"InitializeForBackup":    atOnce(func(c com, i input) vss.HResult { return c.InitializeForBackup(i.xml) }),
+	"InitializeForRestore":   atOnce(func(c com, i input) vss.HResult { return c.InitializeForRestore(i.xml) }),
+	"SetContext":             atOnce(func(c com, i input) vss.HResult { return c.SetContext(i.context) }),
+	"SetBackupState":         atOnce(func(c com, i input) vss.HResult { return c.SetBackupState(true, false, i.backup, false) }),
+	"SetRestoreState":        atOnce(func(c com, i input) vss.HResult { return c.SetRestoreState(i.restore) }),
+	"EnableWriterClasses":    atOnce(func(c com, i input) vss.HResult { return c.EnableWriterClasses(i.ids) }),
+	"DisableWriterClasses":   atOnce(func(c com, i input) vss.HResult { return c.DisableWriterClasses(i.ids) }),
+	"DisableWriterInstances": atOnce(func(c com, i input) vss.HResult { return c.DisableWriterInstances(i.ids) }),
+	"GatherWriterMetadata":   begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.GatherWriterMetadata(p) }),
+	"GetWriterMetadataCount": atOnce(func(c com, i input) vss.HResult { return c.GetWriterMetadataCount(out[uint32](i)) }),
+	"GetWriterMetadata": atOnce(func(c com, i input) vss.HResult {
 		return c.GetWriterMetadata(uint32(i.index), out[vss.ID](i), out[vssapi.IVssExamineWriterMetadata](i))
 	}),
-	"GetWriterMetadataEx": sync(func(c com, i input) vss.HResult {
+	"GetWriterMetadataEx": atOnce(func(c com, i input) vss.HResult {
 		return c.GetWriterMetadataEx(uint32(i.index), out[vss.ID](i), out[vssapi.IVssExamineWriterMetadata](i))
 	}),
-	"FreeWriterMetadata":   sync(func(c com, _ input) vss.HResult { return c.FreeWriterMetadata() }),
-	"GatherWriterStatus":   async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.GatherWriterStatus(p) }),
-	"GetWriterStatusCount": sync(func(c com, i input) vss.HResult { return c.GetWriterStatusCount(out[uint32](i)) }),
-	"GetWriterStatus": sync(func(c com, i input) vss.HResult {
+	"FreeWriterMetadata":   atOnce(func(c com, _ input) vss.HResult { return c.FreeWriterMetadata() }),
+	"GatherWriterStatus":   begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.GatherWriterStatus(p) }),
+	"GetWriterStatusCount": atOnce(func(c com, i input) vss.HResult { return c.GetWriterStatusCount(out[uint32](i)) }),
+	"GetWriterStatus": atOnce(func(c com, i input) vss.HResult {
 		return c.GetWriterStatus(uint32(i.index), out[vss.ID](i), out[vss.ID](i), out[string](i), out[vss.WriterState](i), out[vss.HResult](i))
 	}),
-	"GetWriterStatusEx": sync(func(c com, i input) vss.HResult {
+	"GetWriterStatusEx": atOnce(func(c com, i input) vss.HResult {
 		return c.GetWriterStatusEx(uint32(i.index), out[vss.ID](i), out[vss.ID](i), out[string](i), out[vss.WriterState](i), out[vss.HResult](i), nil, nil)
 	}),
-	"FreeWriterStatus":         sync(func(c com, _ input) vss.HResult { return c.FreeWriterStatus() }),
-	"GetWriterComponentsCount": sync(func(c com, i input) vss.HResult { return c.GetWriterComponentsCount(out[uint32](i)) }),
-	"GetWriterComponents": sync(func(c com, i input) vss.HResult {
+	"FreeWriterStatus":         atOnce(func(c com, _ input) vss.HResult { return c.FreeWriterStatus() }),
+	"GetWriterComponentsCount": atOnce(func(c com, i input) vss.HResult { return c.GetWriterComponentsCount(out[uint32](i)) }),
+	"GetWriterComponents": atOnce(func(c com, i input) vss.HResult {
 		return c.GetWriterComponents(uint32(i.index), out[vssapi.IVssWriterComponents](i))
 	}),
-	"AddComponent": sync(func(c com, i input) vss.HResult {
+	"AddComponent": atOnce(func(c com, i input) vss.HResult {
 		return c.AddComponent(i.component.InstanceID, i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name)
 	}),
-	"SetBackupOptions": sync(func(c com, i input) vss.HResult {
+	"SetBackupOptions": atOnce(func(c com, i input) vss.HResult {
 		return c.SetBackupOptions(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.text)
 	}),
-	"SetPreviousBackupStamp": sync(func(c com, i input) vss.HResult {
+	"SetPreviousBackupStamp": atOnce(func(c com, i input) vss.HResult {
 		return c.SetPreviousBackupStamp(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.text)
 	}),
-	"SetBackupSucceeded": sync(func(c com, i input) vss.HResult {
+	"SetBackupSucceeded": atOnce(func(c com, i input) vss.HResult {
 		return c.SetBackupSucceeded(i.component.InstanceID, i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.flag)
 	}),
-	"IsVolumeSupported": sync(func(c com, i input) vss.HResult { return c.IsVolumeSupported(i.provider, i.volume, out[bool](i)) }),
-	"StartSnapshotSet":  sync(func(c com, i input) vss.HResult { return c.StartSnapshotSet(out[vss.ID](i)) }),
-	"AddToSnapshotSet":  sync(func(c com, i input) vss.HResult { return c.AddToSnapshotSet(i.volume, i.provider, out[vss.ID](i)) }),
-	"PrepareForBackup":  async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PrepareForBackup(p) }),
-	"DoSnapshotSet":     async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.DoSnapshotSet(p) }),
-	"BackupComplete":    async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.BackupComplete(p) }),
-	"AbortBackup":       sync(func(c com, _ input) vss.HResult { return c.AbortBackup() }),
-	"SaveAsXML":         sync(func(c com, i input) vss.HResult { return c.SaveAsXML(out[string](i)) }),
-	"ImportSnapshots":   async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.ImportSnapshots(p) }),
-	"Query": sync(func(c com, i input) vss.HResult {
+	"IsVolumeSupported": atOnce(func(c com, i input) vss.HResult { return c.IsVolumeSupported(i.provider, i.volume, out[bool](i)) }),
+	"StartSnapshotSet":  atOnce(func(c com, i input) vss.HResult { return c.StartSnapshotSet(out[vss.ID](i)) }),
+	"AddToSnapshotSet":  atOnce(func(c com, i input) vss.HResult { return c.AddToSnapshotSet(i.volume, i.provider, out[vss.ID](i)) }),
+	"PrepareForBackup":  begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PrepareForBackup(p) }),
+	"DoSnapshotSet":     begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.DoSnapshotSet(p) }),
+	"BackupComplete":    begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.BackupComplete(p) }),
+	"AbortBackup":       atOnce(func(c com, _ input) vss.HResult { return c.AbortBackup() }),
+	"SaveAsXML":         atOnce(func(c com, i input) vss.HResult { return c.SaveAsXML(out[string](i)) }),
+	"ImportSnapshots":   begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.ImportSnapshots(p) }),
+	"Query": atOnce(func(c com, i input) vss.HResult {
 		return c.Query(i.queried, i.from, i.kind, out[vssapi.IVssEnumObject](i))
 	}),
-	"GetSnapshotProperties": sync(func(c com, i input) vss.HResult {
+	"GetSnapshotProperties": atOnce(func(c com, i input) vss.HResult {
 		return c.GetSnapshotProperties(i.id, out[vss.SnapshotProp](i))
 	}),
-	"DeleteSnapshots": sync(func(c com, i input) vss.HResult {
+	"DeleteSnapshots": atOnce(func(c com, i input) vss.HResult {
 		return c.DeleteSnapshots(i.id, i.kind, i.flag, out[int32](i), out[vss.ID](i))
 	}),
-	"ExposeSnapshot": sync(func(c com, i input) vss.HResult {
+	"ExposeSnapshot": atOnce(func(c com, i input) vss.HResult {
 		return c.ExposeSnapshot(i.id, i.root, i.attr, i.name, out[string](i))
 	}),
-	"UnexposeSnapshot": sync(func(c com, i input) vss.HResult { return c.UnexposeSnapshot(i.id) }),
-	"BreakSnapshotSet": sync(func(c com, i input) vss.HResult { return c.BreakSnapshotSet(i.id) }),
-	"BreakSnapshotSetEx": async(func(c com, i input, p *vssapi.IVssAsync) vss.HResult {
+	"UnexposeSnapshot": atOnce(func(c com, i input) vss.HResult { return c.UnexposeSnapshot(i.id) }),
+	"BreakSnapshotSet": atOnce(func(c com, i input) vss.HResult { return c.BreakSnapshotSet(i.id) }),
+	"BreakSnapshotSetEx": begins(func(c com, i input, p *vssapi.IVssAsync) vss.HResult {
 		return c.BreakSnapshotSetEx(i.id, vss.HardwareOptions(i.flags), p)
 	}),
-	"RevertToSnapshot":  sync(func(c com, i input) vss.HResult { return c.RevertToSnapshot(i.id, i.flag) }),
-	"QueryRevertStatus": async(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.QueryRevertStatus(i.volume, p) }),
-	"SetSelectedForRestore": sync(func(c com, i input) vss.HResult {
+	"RevertToSnapshot":  atOnce(func(c com, i input) vss.HResult { return c.RevertToSnapshot(i.id, i.flag) }),
+	"QueryRevertStatus": begins(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.QueryRevertStatus(i.volume, p) }),
+	"SetSelectedForRestore": atOnce(func(c com, i input) vss.HResult {
 		return c.SetSelectedForRestore(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, true)
 	}),
-	"SetSelectedForRestoreEx": sync(func(c com, i input) vss.HResult {
+	"SetSelectedForRestoreEx": atOnce(func(c com, i input) vss.HResult {
 		return c.SetSelectedForRestoreEx(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, true, i.component.InstanceID)
 	}),
-	"AddRestoreSubcomponent": sync(func(c com, i input) vss.HResult {
+	"AddRestoreSubcomponent": atOnce(func(c com, i input) vss.HResult {
 		return c.AddRestoreSubcomponent(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.path, i.name, i.flag)
 	}),
-	"SetRestoreOptions": sync(func(c com, i input) vss.HResult {
+	"SetRestoreOptions": atOnce(func(c com, i input) vss.HResult {
 		return c.SetRestoreOptions(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.text)
 	}),
-	"SetAdditionalRestores": sync(func(c com, i input) vss.HResult {
+	"SetAdditionalRestores": atOnce(func(c com, i input) vss.HResult {
 		return c.SetAdditionalRestores(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.flag)
 	}),
-	"AddNewTarget": sync(func(c com, i input) vss.HResult {
+	"AddNewTarget": atOnce(func(c com, i input) vss.HResult {
 		return c.AddNewTarget(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.path, i.spec, true, i.text)
 	}),
-	"SetRangesFilePath": sync(func(c com, i input) vss.HResult {
+	"SetRangesFilePath": atOnce(func(c com, i input) vss.HResult {
 		return c.SetRangesFilePath(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, uint32(i.index), i.path)
 	}),
-	"SetAuthoritativeRestore": sync(func(c com, i input) vss.HResult {
+	"SetAuthoritativeRestore": atOnce(func(c com, i input) vss.HResult {
 		return c.SetAuthoritativeRestore(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.flag)
 	}),
-	"SetRollForward": sync(func(c com, i input) vss.HResult {
+	"SetRollForward": atOnce(func(c com, i input) vss.HResult {
 		return c.SetRollForward(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.roll, i.text)
 	}),
-	"SetRestoreName": sync(func(c com, i input) vss.HResult {
+	"SetRestoreName": atOnce(func(c com, i input) vss.HResult {
 		return c.SetRestoreName(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.name)
 	}),
-	"PreRestore":  async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PreRestore(p) }),
-	"PostRestore": async(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PostRestore(p) }),
-	"SetFileRestoreStatus": sync(func(c com, i input) vss.HResult {
+	"PreRestore":  begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PreRestore(p) }),
+	"PostRestore": begins(func(c com, _ input, p *vssapi.IVssAsync) vss.HResult { return c.PostRestore(p) }),
+	"SetFileRestoreStatus": atOnce(func(c com, i input) vss.HResult {
 		return c.SetFileRestoreStatus(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.status)
 	}),
-	"AddAlternativeLocationMapping": sync(func(c com, i input) vss.HResult {
+	"AddAlternativeLocationMapping": atOnce(func(c com, i input) vss.HResult {
 		return c.AddAlternativeLocationMapping(i.component.WriterID, i.component.Type, i.component.LogicalPath, i.component.Name, i.path, i.spec, true, i.text)
 	}),
-	"PreFastRecovery":          async(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.PreFastRecovery(i.id, i.flags, p) }),
-	"FastRecovery":             async(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.FastRecovery(i.id, i.flags, p) }),
-	"AddSnapshotToRecoverySet": sync(func(c com, i input) vss.HResult { return c.AddSnapshotToRecoverySet(i.id, i.flags, i.volume) }),
-	"RecoverSet": async(func(c com, i input, p *vssapi.IVssAsync) vss.HResult {
+	"PreFastRecovery":          begins(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.PreFastRecovery(i.id, i.flags, p) }),
+	"FastRecovery":             begins(func(c com, i input, p *vssapi.IVssAsync) vss.HResult { return c.FastRecovery(i.id, i.flags, p) }),
+	"AddSnapshotToRecoverySet": atOnce(func(c com, i input) vss.HResult { return c.AddSnapshotToRecoverySet(i.id, i.flags, i.volume) }),
+	"RecoverSet": begins(func(c com, i input, p *vssapi.IVssAsync) vss.HResult {
 		return c.RecoverSet(vss.RecoveryOptions(i.flags), p)
 	}),
-	"GetSessionId": sync(func(c com, i input) vss.HResult { return c.GetSessionId(out[vss.ID](i)) }),
-	"GetRootAndLogicalPrefixPaths": sync(func(c com, i input) vss.HResult {
+	"GetSessionId": atOnce(func(c com, i input) vss.HResult { return c.GetSessionId(out[vss.ID](i)) }),
+	"GetRootAndLogicalPrefixPaths": atOnce(func(c com, i input) vss.HResult {
 		return c.GetRootAndLogicalPrefixPaths(i.volume, out[string](i), out[string](i), false)
 	}),
 }
