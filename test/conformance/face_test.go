@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/service/servicetest"
 	"github.com/umbra-vss/umbra/requester"
@@ -38,6 +39,9 @@ type input struct {
 type operation interface {
 	result() vss.HResult // waits
 	release()
+	status() (code, hr vss.HResult) // QueryStatus
+	wait(ms uint32) vss.HResult
+	cancel() vss.HResult
 }
 
 // object is a BackupComponents object, by either face. has is false for a
@@ -76,6 +80,25 @@ func (a goOperation) result() vss.HResult {
 	return code
 }
 func (a goOperation) release() { _ = a.Release(context.Background()) }
+
+func (a goOperation) status() (code, hr vss.HResult) {
+	s, err := a.Status(context.Background())
+	return vss.CodeOf(err), s.Code
+}
+
+// wait is IVssAsync::Wait by what WaitFor says (requester.md 8, row 6).
+func (a goOperation) wait(ms uint32) vss.HResult {
+	s, err := a.WaitFor(context.Background(), time.Duration(ms)*time.Millisecond)
+	if err == nil && s.Code.Failed() && !s.EndedBeforeCall {
+		return s.Code
+	}
+	return vss.CodeOf(err)
+}
+
+func (a goOperation) cancel() vss.HResult {
+	code, _ := a.Cancel(context.Background())
+	return code
+}
 
 func (o goObject) call(method string, in input) (vss.HResult, operation, bool) {
 	f, ok := goMethods[method]
@@ -264,6 +287,14 @@ func (a comOperation) result() vss.HResult {
 	return hr
 }
 func (a comOperation) release() { a.Release() }
+
+func (a comOperation) status() (code, hr vss.HResult) {
+	code = a.QueryStatus(&hr, nil)
+	return code, hr
+}
+
+func (a comOperation) wait(ms uint32) vss.HResult { return a.Wait(ms) }
+func (a comOperation) cancel() vss.HResult        { return a.Cancel() }
 
 func (o comObject) call(method string, in input) (vss.HResult, operation, bool) {
 	f, ok := comMethods[method]
