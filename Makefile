@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check conformance bench generate clean
+.PHONY: all build guard deps demo test check lab conformance bench generate clean
 
 all: build
 
@@ -39,6 +39,12 @@ check: guard
 test: deps build check
 	CGO_ENABLED=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -race -timeout 25m $$(go list ./... | grep -v /test/e2e)
 	CGO_ENABLED=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -race -timeout 25m ./test/e2e
+
+# lab runs every scenario on virtual machines with a real Debian kernel, real
+# SCSI and a real udev (docs/lab.md). No rights are needed where QEMU is there.
+lab: build
+	./build/lab-deps.sh
+	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 15m ./test/lab
 
 # conformance holds every method to the specification, in every state and with
 # every kind of bad input, against a live service (as root), and prints how many

@@ -1,0 +1,70 @@
+package image
+
+// What a machine has. Names are those of an installed system; the lists are
+// part of what the base's digest is made of.
+
+// programs come with the libraries that they are linked to. A link comes with
+// what it points to.
+var programs = []string{
+	"usr/bin/busybox", "usr/bin/kmod", "usr/sbin/modprobe", "usr/sbin/insmod", "usr/sbin/rmmod", "usr/sbin/lsmod", "usr/sbin/modinfo",
+	"usr/bin/udevadm", "usr/lib/systemd/systemd-udevd",
+	"usr/bin/mount", "usr/bin/umount", "usr/bin/findmnt", "usr/bin/lsblk", "usr/bin/nsenter", "usr/bin/unshare", "usr/bin/flock", "usr/bin/setpriv",
+	"usr/sbin/losetup", "usr/sbin/blkid", "usr/sbin/fsfreeze", "usr/sbin/blockdev", "usr/sbin/wipefs", "usr/sbin/sfdisk", "usr/sbin/blkdiscard", "usr/sbin/fstrim",
+	"usr/sbin/dmsetup", "usr/sbin/lvm", "usr/sbin/vgs", "usr/sbin/lvs", "usr/sbin/pvs", "usr/sbin/pvcreate", "usr/sbin/vgcreate", "usr/sbin/lvcreate", "usr/sbin/vgchange", "usr/sbin/lvchange", "usr/sbin/lvremove", "usr/sbin/vgremove", "usr/sbin/pvscan", "usr/sbin/vgimportclone",
+	"usr/sbin/iscsid", "usr/sbin/iscsiadm",
+	"usr/sbin/mkfs.ext4", "usr/sbin/mke2fs", "usr/sbin/e2fsck", "usr/sbin/fsck.ext4", "usr/sbin/dumpe2fs", "usr/sbin/tune2fs", "usr/sbin/debugfs",
+	"usr/sbin/mkfs.xfs", "usr/sbin/xfs_repair", "usr/sbin/xfs_io", "usr/sbin/xfs_db",
+	"usr/bin/mkfs.btrfs", "usr/sbin/mkfs.btrfs", "usr/bin/btrfs",
+	"usr/sbin/nvme", "usr/sbin/multipath", "usr/sbin/multipathd", "usr/sbin/kpartx", "usr/sbin/nbd-client",
+	"usr/bin/sg_inq", "usr/bin/sg_vpd", "usr/bin/sg_luns", "usr/bin/ip",
+}
+
+// trees are folders taken whole. The programs among them bring their libraries.
+var trees = []string{
+	"usr/lib/udev", "usr/lib/multipath", "usr/lib/modprobe.d", "usr/share/mke2fs", "etc/lvm", "etc/nvme", "etc/iscsi", "etc/udev", "etc/mke2fs.conf",
+}
+
+// unneeded is left out of the trees.
+var unneeded = []string{"usr/lib/udev/hwdb.d"}
+
+// libraries are opened by name, when a program needs them.
+var libraries = []string{"libgcc_s.so.1"}
+
+// modules are in the machine, by folder or file of the kernel's tree, with what
+// they depend on. The kernel finds ciphers and filesystems among them by itself,
+// through modprobe.
+var modules = []string{
+	"arch/x86/crypto", "crypto", "lib", "drivers/block", "drivers/md", "drivers/nvme", "drivers/scsi", "drivers/target", "drivers/virtio", "drivers/char",
+	"drivers/net/virtio_net.ko", "drivers/net/veth.ko", "fs/btrfs", "fs/configfs", "fs/fuse", "fs/overlayfs", "fs/xfs",
+}
+
+// loaded are the modules that a machine of a role starts with.
+var loaded = map[string][]string{
+	"array": {"virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "loop", "configfs", "dm_mod", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod"},
+	"host":  {"virtio_pci", "virtio_console", "virtio_net", "virtio_blk", "loop", "configfs", "dm_mod", "sd_mod", "sg", "iscsi_tcp"},
+}
+
+// files are written by the lab.
+var files = map[string]string{
+	"etc/hosts": "127.0.0.1 localhost\n",
+	"etc/nsswitch.conf": `passwd: files
+group: files
+hosts: files
+services: files
+protocols: files
+`,
+	// As an administrator would set it up for a SAN: nothing is logged into or
+	// scanned unasked.
+	"etc/iscsi/iscsid.conf": `node.startup = manual
+node.leading_login = No
+node.session.scan = manual
+node.session.timeo.replacement_timeout = 20
+node.conn[0].timeo.login_timeout = 10
+node.conn[0].timeo.logout_timeout = 10
+node.conn[0].timeo.noop_out_interval = 5
+node.conn[0].timeo.noop_out_timeout = 5
+node.session.err_timeo.abort_timeout = 10
+node.session.err_timeo.lu_reset_timeout = 20
+node.session.initial_login_retry_max = 2
+`,
+}

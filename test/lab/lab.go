@@ -1,0 +1,184 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/umbra-vss/umbra/internal/site/sitetest"
+	"github.com/umbra-vss/umbra/test/lab/image"
+)
+
+// Env must be 1 in the environment for machines to be started.
+const Env = "UMBRA_LAB"
+
+// Machines are the names of a lab's machines, which are the names they know
+// each other by (/etc/hosts). A name that begins with "array" is a storage
+// array: a kernel that is a SCSI target, and an empty disk, /dev/vda. All
+// others are hosts: initiators, with udev, LVM and open-iscsi running as
+// Debian starts them.
+type Machines []string
+
+// Lab is machines on one network.
+type Lab struct {
+	t        testing.TB
+	dir      string // sockets, disks, and what machines boot from
+	logs     string
+	image    image.Image
+	hub      *hub
+	machines map[string]*Machine
+	order    []string
+}
+
+// bootTime is for one machine to be ready, emulated, beside other work.
+const bootTime = 90 * time.Second
+
+// Start starts machines, waits until all of them are up, and ends them with the
+// test. The test is skipped without UMBRA_LAB=1.
+func Start(t testing.TB, names Machines) *Lab {
+	t.Helper()
+	if os.Getenv(Env) != "1" {
+		t.Skipf("virtual machines are started only with %s=1 (make lab)", Env)
+	}
+	// Short: a socket's path has 107 characters.
+	dir, err := os.MkdirTemp("", "umbra-lab-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{t: t, dir: dir, logs: artifacts(t), machines: map[string]*Machine{}, order: names}
+	t.Cleanup(l.tearDown)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if l.image, err = theImage(ctx); errors.Is(err, image.ErrUnavailable) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	l.hub = newHub()
+	for i, name := range names {
+		m := &Machine{lab: l, Name: name, number: i + 1}
+		l.machines[name] = m
+		if err := m.prepare(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	errs := make([]error, len(names))
+	var up sync.WaitGroup
+	for i, name := range names {
+		up.Go(func() { errs[i] = l.machines[name].powerOn(ctx) })
+	}
+	up.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s up in %.1f s", strings.Join(names, ", "), time.Since(begin).Seconds())
+	return l
+}
+
+// Machine returns a machine by its name.
+func (l *Lab) Machine(name string) *Machine {
+	l.t.Helper()
+	m := l.machines[name]
+	if m == nil {
+		l.t.Fatalf("the lab has no machine %s", name)
+	}
+	return m
+}
+
+// CutNetwork keeps two machines from each other, as a pulled cable would: what
+// is under way is lost, and nobody is told.
+func (l *Lab) CutNetwork(a, b string) { l.hub.cut(l.Machine(a).mac(), l.Machine(b).mac(), true) }
+
+// HealNetwork takes CutNetwork back.
+func (l *Lab) HealNetwork(a, b string) { l.hub.cut(l.Machine(a).mac(), l.Machine(b).mac(), false) }
+
+func (l *Lab) tearDown() {
+	for _, name := range l.order {
+		if m := l.machines[name]; m != nil {
+			m.stop()
+			m.judge()
+		}
+	}
+	if l.hub != nil {
+		l.hub.close()
+	}
+	if l.t.Failed() {
+		l.showLogs()
+	}
+	if err := os.RemoveAll(l.dir); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// showLogs prints the end of every log.
+func (l *Lab) showLogs() {
+	found, _ := filepath.Glob(filepath.Join(l.logs, "*.log"))
+	slices.Sort(found)
+	for _, f := range found {
+		if text := tail(f, 40); text != "" {
+			l.t.Logf("--- the end of %s\n%s", filepath.Base(f), text)
+		}
+	}
+}
+
+// artifacts is where logs go: kept by go test -artifacts, else gone after the
+// test.
+func artifacts(t testing.TB) string { return t.ArtifactDir() }
+
+// theImage is made once for all tests of a run.
+func theImage(ctx context.Context) (image.Image, error) {
+	made.Lock()
+	defer made.Unlock()
+	if made.image.Kernel != "" {
+		return made.image, nil
+	}
+	_, here, _, ok := runtime.Caller(0)
+	if !ok {
+		return image.Image{}, errors.New("where the source is cannot be told")
+	}
+	source := filepath.Join(filepath.Dir(here), "..", "..")
+	if _, err := os.Stat(filepath.Join(source, "go.mod")); err != nil {
+		// Built with -trimpath: the test runs in its package's folder.
+		if source, err = filepath.Abs(filepath.Join("..", "..")); err != nil {
+			return image.Image{}, err
+		}
+	}
+	var err error
+	if made.dir, err = os.MkdirTemp("", "umbra-lab-image-"); err != nil {
+		return image.Image{}, err
+	}
+	program, err := sitetest.Program(source, made.dir)
+	if err != nil {
+		return image.Image{}, err
+	}
+	made.image, err = image.Make(ctx, source, program, made.dir)
+	return made.image, err
+}
+
+var made struct {
+	sync.Mutex
+	dir   string
+	image image.Image
+}
+
+// Run is what a test package's TestMain does with a lab in it: the tests, and
+// away with what they shared.
+func Run(m *testing.M) int {
+	code := m.Run()
+	if made.dir != "" {
+		if err := os.RemoveAll(made.dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
+}
