@@ -28,7 +28,11 @@ func NewHost(opts ...Option) *Host {
 }
 
 // Close lets go of idle connections.
-func (h *Host) Close() { h.http.CloseIdleConnections() }
+func (h *Host) Close() {
+	if h != nil && h.http != nil {
+		h.http.CloseIdleConnections()
+	}
+}
 
 func (h *Host) fix(op string, err error) error { return unreachable(op, h.socket, err) }
 
@@ -45,11 +49,11 @@ type HostStatus struct {
 
 // Status asks the service who it is.
 func (h *Host) Status(ctx context.Context) (HostStatus, error) {
-	r, err := h.client.Status(ctx, connect.NewRequest(&vssv1.Empty{}))
+	r, err := askHost(ctx, h, "Status", hostRPCs.Status, &vssv1.Empty{})
 	if err != nil {
-		return HostStatus{}, h.fix("Status", err)
+		return HostStatus{}, err
 	}
-	m := r.Msg
+	m := r
 	return HostStatus{m.HostName, m.Version, time.Unix(0, m.StartedUnixNs), m.StateDir, m.RunDir, int(m.Sessions), m.Warnings}, nil
 }
 
@@ -64,21 +68,21 @@ type Array struct {
 
 // Join joins the array whose `umbra array enroll` made the bundle.
 func (h *Host) Join(ctx context.Context, bundle []byte) (Array, error) {
-	r, err := h.client.Join(ctx, connect.NewRequest(&vssv1.JoinRequest{Bundle: bundle}))
+	r, err := askHost(ctx, h, "Join", hostRPCs.Join, &vssv1.JoinRequest{Bundle: bundle})
 	if err != nil {
-		return Array{}, h.fix("Join", err)
+		return Array{}, err
 	}
-	return Array{ID: r.Msg.ArrayId, Name: r.Msg.ArrayName, Reachable: true}, nil
+	return Array{ID: r.ArrayId, Name: r.ArrayName, Reachable: true}, nil
 }
 
 // Arrays lists the joined arrays and asks each whether it answers.
 func (h *Host) Arrays(ctx context.Context) ([]Array, error) {
-	r, err := h.client.ListArrays(ctx, connect.NewRequest(&vssv1.Empty{}))
+	r, err := askHost(ctx, h, "ListArrays", hostRPCs.ListArrays, &vssv1.Empty{})
 	if err != nil {
-		return nil, h.fix("ListArrays", err)
+		return nil, err
 	}
 	var out []Array
-	for _, a := range r.Msg.Arrays {
+	for _, a := range r.Arrays {
 		out = append(out, Array{a.Id, a.Name, a.Endpoints, a.Reachable, rpc.ErrorFromProto(a.Error)})
 	}
 	return out, nil
@@ -109,29 +113,29 @@ func lunsOf(ps []*vssv1.LUN) []LUN {
 // Rescan attaches the named LUNs (all that are unmasked to this machine when
 // none is named). What could be attached is returned beside the error.
 func (h *Host) Rescan(ctx context.Context, luns ...string) ([]LUN, error) {
-	r, err := h.client.Rescan(ctx, connect.NewRequest(&vssv1.RescanRequest{Luns: luns}))
+	r, err := askHost(ctx, h, "Rescan", hostRPCs.Rescan, &vssv1.RescanRequest{Luns: luns})
 	if err != nil {
-		return nil, h.fix("Rescan", err)
+		return nil, err
 	}
-	if e := rpc.ErrorFromProto(r.Msg.Error); e != nil {
-		return lunsOf(r.Msg.Luns), e
+	if e := rpc.ErrorFromProto(r.Error); e != nil {
+		return lunsOf(r.Luns), e
 	}
-	return lunsOf(r.Msg.Luns), nil
+	return lunsOf(r.Luns), nil
 }
 
 // DetachLUN removes an original LUN's device from this machine.
 func (h *Host) DetachLUN(ctx context.Context, lun string) error {
-	_, err := h.client.DetachLUN(ctx, connect.NewRequest(&vssv1.DetachLUNRequest{Lun: lun}))
-	return h.fix("DetachLUN", err)
+	_, err := askHost(ctx, h, "DetachLUN", hostRPCs.DetachLUN, &vssv1.DetachLUNRequest{Lun: lun})
+	return err
 }
 
 // LUNs lists the LUNs here; with orphaned only those that imports left behind.
 func (h *Host) LUNs(ctx context.Context, orphaned bool) ([]LUN, error) {
-	r, err := h.client.ListLUNs(ctx, connect.NewRequest(&vssv1.ListLUNsRequest{Orphaned: orphaned}))
+	r, err := askHost(ctx, h, "ListLUNs", hostRPCs.ListLUNs, &vssv1.ListLUNsRequest{Orphaned: orphaned})
 	if err != nil {
-		return nil, h.fix("ListLUNs", err)
+		return nil, err
 	}
-	return lunsOf(r.Msg.Luns), nil
+	return lunsOf(r.Luns), nil
 }
 
 // Set is a shadow copy set created or imported here.
@@ -173,22 +177,22 @@ func (h *Host) Sets(ctx context.Context) ([]Set, error) {
 
 // Set returns one set with its timeline.
 func (h *Host) Set(ctx context.Context, id vss.ID) (Set, error) {
-	r, err := h.client.ShowSet(ctx, connect.NewRequest(&vssv1.SetRequest{SetId: id[:]}))
+	r, err := askHost(ctx, h, "ShowSet", hostRPCs.ShowSet, &vssv1.SetRequest{SetId: id[:]})
 	if err != nil {
-		return Set{}, h.fix("ShowSet", err)
+		return Set{}, err
 	}
-	return setOf(r.Msg), nil
+	return setOf(r), nil
 }
 
 // Document returns the document of a set that was created on this machine once
 // more, ready to be imported elsewhere. VSS_E_OBJECT_NOT_FOUND if this machine
 // did not create it, or it was deleted.
 func (h *Host) Document(ctx context.Context, id vss.ID) ([]byte, error) {
-	r, err := h.client.GetDocument(ctx, connect.NewRequest(&vssv1.SetRequest{SetId: id[:]}))
+	r, err := askHost(ctx, h, "GetDocument", hostRPCs.GetDocument, &vssv1.SetRequest{SetId: id[:]})
 	if err != nil {
-		return nil, h.fix("GetDocument", err)
+		return nil, err
 	}
-	return r.Msg.Document, nil
+	return r.Document, nil
 }
 
 // Event is an entry of the service's event log. Number and Name mean the same
@@ -228,12 +232,12 @@ func (h *Host) Events(ctx context.Context, q EventQuery) ([]Event, error) {
 	if !q.Until.IsZero() {
 		m.UntilUnixNs = q.Until.UnixNano()
 	}
-	r, err := h.client.ListEvents(ctx, connect.NewRequest(m))
+	r, err := askHost(ctx, h, "ListEvents", hostRPCs.ListEvents, m)
 	if err != nil {
-		return nil, h.fix("ListEvents", err)
+		return nil, err
 	}
-	out := make([]Event, 0, len(r.Msg.Events))
-	for _, e := range r.Msg.Events {
+	out := make([]Event, 0, len(r.Events))
+	for _, e := range r.Events {
 		session, _ := vss.ParseID(e.Session) // GUID_NULL for what belongs to none
 		out = append(out, Event{e.Id, time.Unix(0, e.TimeUnixNs), e.Level, int(e.Number), e.Name, session, idOf(e.SetId), e.Object, e.Message, rpc.ErrorFromProto(e.Error)})
 	}

@@ -96,6 +96,12 @@ func TestNothing(t *testing.T) {
 		t.Errorf("Follow without a function: %v", err)
 	}
 
+	all(t, "nil Host", every(t, (*Host)(nil), ctx), vss.VSS_E_BAD_STATE)
+	all(t, "zero Host", every(t, &Host{}, ctx), vss.VSS_E_BAD_STATE)
+	all(t, "Host, nil context", every(t, NewHost(Endpoint("/nowhere")), nil), vss.E_INVALIDARG)
+	(*Host)(nil).Close()
+	(&Host{}).Close()
+
 	all(t, "nil Enum", every(t, (*Enum)(nil), ctx), vss.E_POINTER)
 	var noContext context.Context
 	if _, err := CreateBackupComponents(noContext); !errors.Is(err, vss.E_INVALIDARG) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"iter"
 
-	"connectrpc.com/connect"
-
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -83,17 +81,17 @@ func (h *Host) EachSet(ctx context.Context) iter.Seq2[Set, error] {
 	return func(yield func(Set, error) bool) {
 		m := &vssv1.ListSetsRequest{}
 		for {
-			r, err := h.client.ListSets(ctx, connect.NewRequest(m))
+			r, err := askHost(ctx, h, "ListSets", hostRPCs.ListSets, m)
 			if err != nil {
-				yield(Set{}, h.fix("ListSets", err))
+				yield(Set{}, err)
 				return
 			}
-			for _, p := range r.Msg.Sets {
+			for _, p := range r.Sets {
 				if !yield(setOf(p), nil) {
 					return
 				}
 			}
-			if m.After = r.Msg.Next; len(m.After) == 0 {
+			if m.After = r.Next; len(m.After) == 0 {
 				return
 			}
 		}

@@ -26,7 +26,7 @@ func (b *BackupComponents) GetRootAndLogicalPrefixPaths(ctx context.Context, pat
 // here, and what they forbid on it. It needs no object. VSS_E_OBJECT_NOT_FOUND
 // for a volume that is not there.
 func (h *Host) IsVolumeSnapshotted(ctx context.Context, volume string) (bool, vss.SnapshotCompatibility, error) {
-	r, err := askHost(ctx, h, "IsVolumeSnapshotted", volume, vssv1connect.HostServiceClient.IsVolumeSnapshotted)
+	r, err := askHost(ctx, h, "IsVolumeSnapshotted", hostRPCs.IsVolumeSnapshotted, &vssv1.HostVolumeRequest{Volume: volume})
 	if err != nil {
 		return false, 0, err
 	}
@@ -36,27 +36,32 @@ func (h *Host) IsVolumeSnapshotted(ctx context.Context, volume string) (bool, vs
 // ShouldBlockRevert says whether a writer objects to reverting a volume. It
 // needs no object. VSS_E_OBJECT_NOT_FOUND for a volume that is not there.
 func (h *Host) ShouldBlockRevert(ctx context.Context, volume string) (bool, error) {
-	r, err := askHost(ctx, h, "ShouldBlockRevert", volume, vssv1connect.HostServiceClient.ShouldBlockRevert)
+	r, err := askHost(ctx, h, "ShouldBlockRevert", hostRPCs.ShouldBlockRevert, &vssv1.HostVolumeRequest{Volume: volume})
 	if err != nil {
 		return false, err
 	}
 	return r.Block, nil
 }
 
-func askHost[R any](ctx context.Context, h *Host, op, volume string,
-	method func(vssv1connect.HostServiceClient, context.Context, *connect.Request[vssv1.HostVolumeRequest]) (*connect.Response[R], error)) (*R, error) {
+// askHost is call for a Host: VSS_E_BAD_STATE for one that is none,
+// E_INVALIDARG without a context and for strings that cannot be sent.
+func askHost[Q, R any](ctx context.Context, h *Host, op string,
+	method func(hostRPCs, context.Context, *connect.Request[Q]) (*connect.Response[R], error), req *Q) (*R, error) {
 	if h == nil || h.client == nil {
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: op, Reason: "there is no host", Remedy: "Make one with NewHost"}
 	}
 	if err := needContext(ctx, op); err != nil {
 		return nil, err
 	}
-	if err := checkString(op, "volume", volume); err != nil {
+	if err := checkText(op, req); err != nil {
 		return nil, err
 	}
-	r, err := method(h.client, ctx, connect.NewRequest(&vssv1.HostVolumeRequest{Volume: volume}))
+	r, err := method(h.client, ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, h.fix(op, err)
 	}
 	return r.Msg, nil
 }
+
+// hostRPCs are the calls that the service answers without an object.
+type hostRPCs = vssv1connect.HostServiceClient

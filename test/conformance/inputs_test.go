@@ -300,6 +300,7 @@ func trials() []trial {
 		trial{"PrepareForBackup", "without writers", "NEW", both(inContext(writerless), calls("SetBackupState", "GatherWriterMetadata", "StartSnapshotSet")), nil, bad, 0, "2.2 B"},
 		trial{"PrepareForBackup", "to its end", "SET_OPEN", nil, nil, ok, finished, "4.3"},
 		trial{"DoSnapshotSet", "without writers", "NEW", both(inContext(writerless), calls("StartSnapshotSet", "AddToSnapshotSet")), nil, ok, finished, "2.2 B"},
+		trial{"DoSnapshotSet", "of a set that stays", "NEW", both(inContext(vss.CTX_NAS_ROLLBACK), calls("StartSnapshotSet", "AddToSnapshotSet")), nil, ok, finished, "2.2 E"},
 		trial{"DoSnapshotSet", "to its end", "PREPARED", nil, nil, ok, finished, "2.3.1"},
 		trial{"DoSnapshotSet", "on an array that is full", "PREPARED", fails("EndPrepareSnapshots", vss.VSS_E_INSUFFICIENT_STORAGE), nil, ok, vss.VSS_E_INSUFFICIENT_STORAGE, "2.3.1"},
 		trial{"DoSnapshotSet", "with a veto", "PREPARED", fails("EndPrepareSnapshots", vss.VSS_E_PROVIDER_VETO), nil, ok, vss.VSS_E_PROVIDER_VETO, "2.3.1"},
