@@ -117,8 +117,8 @@ func TestUnreleased(t *testing.T) {
 	}
 	other.do("ImportSnapshots")
 	p.leave()
-	for range 3 {
-		other.do("GatherWriterStatus")
+	for range 100 {
+		other.begins("GatherWriterStatus")
 	}
 	other.leave()
 }
@@ -133,4 +133,18 @@ func TestManyOperations(t *testing.T) {
 		p.do("GatherWriterStatus")
 	}
 	p.leave()
+}
+
+// TestClosed: an object that was closed leaves no goroutine, here or in the
+// service, while that goes on.
+func TestClosed(t *testing.T) {
+	for _, f := range faces {
+		w := newWorld(t, f)
+		w.reach("CREATED").leave()
+		before := goleak.IgnoreCurrent()
+		for _, state := range in("NEW B_INIT SET_OPEN CREATING IMPORTED R_PRE") {
+			w.reach(state).leave()
+		}
+		goleak.VerifyNone(t, before)
+	}
 }
