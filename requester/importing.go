@@ -58,12 +58,16 @@ const (
 )
 
 // CleanupImport removes what a failed, cancelled or broken-off import of the
-// set left on this machine, and says what it did. Nothing else in Umbra does
+// set left on this machine, and says what it did, also beside an error: then
+// some LUNs are clean and the rest is still listed. Nothing else in Umbra does
 // that. Umbra's own (requester.md 3.5 F1).
 func (b *BackupComponents) CleanupImport(ctx context.Context, set vss.ID, mode CleanupMode) ([]LUN, error) {
 	r, err := call(ctx, b, "CleanupImport", rpcs.CleanupImport, &vssv1.CleanupImportRequest{Token: b.sessionToken(), SetId: set[:], Reclaim: mode == Reclaim})
 	if err != nil {
 		return nil, err
 	}
-	return lunsOf(r.Luns), nil
+	if e := rpc.ErrorFromProto(r.Error); e != nil {
+		err = e
+	}
+	return lunsOf(r.Luns), err
 }

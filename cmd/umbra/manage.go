@@ -187,7 +187,9 @@ func (a *app) cleanupCmd() *cobra.Command {
 		Short: "Remove what a failed import left on this machine",
 		Long: `Remove the LUNs that a failed, cancelled or broken-off import of SET left on
 this machine (umbra list luns --orphaned). By default they are masked and keep
-their data; --reclaim destroys the copies on the array.`,
+their data; --reclaim destroys the copies on the array. If some cannot be
+removed, those that were are printed, the others stay listed, and the command
+fails; it can be repeated.`,
 		Example: "  umbra cleanup 77aa...\n  umbra cleanup 77aa... --reclaim",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, as []string) error {
@@ -201,15 +203,15 @@ their data; --reclaim destroys the copies on the array.`,
 			}
 			return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
 				luns, err := bc.CleanupImport(cmd.Context(), id, mode)
-				if err != nil {
+				if err != nil && len(luns) == 0 {
 					return err
 				}
-				return a.emit(luns, func(w io.Writer) {
+				return errors.Join(a.emit(luns, func(w io.Writer) {
 					fmt.Fprintln(w, "LUN\tDEVICE\tACTION")
 					for _, l := range luns {
 						fmt.Fprintf(w, "%s\t%s\t%s\n", l.Name, orElse(l.Device, "-"), l.Action)
 					}
-				})
+				}), err)
 			})
 		},
 	}

@@ -97,10 +97,11 @@ func (v Server) CleanupImport(ctx context.Context, req *connect.Request[vssv1.Cl
 		mode = importing.Reclaim
 	}
 	done, err := v.S.Importer.Cleanup(ctx, o.id, idOf(req.Msg.SetId), mode)
-	if err != nil {
+	if err != nil && len(done) == 0 {
 		return nil, err
 	}
-	out := &vssv1.CleanupImportResponse{}
+	// What is gone is gone, whatever became of the rest.
+	out := &vssv1.CleanupImportResponse{Error: rpc.ErrorToProto(err)}
 	for _, c := range done {
 		l := lunProto(c.LUN)
 		l.Device, l.Action = c.Device, c.Action

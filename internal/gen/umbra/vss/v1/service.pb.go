@@ -2488,7 +2488,8 @@ func (x *CleanupImportRequest) GetReclaim() bool {
 
 type CleanupImportResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Luns          []*LUN                 `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"` // what was masked or reclaimed
+	Luns          []*LUN                 `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`   // what was masked or reclaimed
+	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"` // why the rest was not; the list is valid beside it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2526,6 +2527,13 @@ func (*CleanupImportResponse) Descriptor() ([]byte, []int) {
 func (x *CleanupImportResponse) GetLuns() []*LUN {
 	if x != nil {
 		return x.Luns
+	}
+	return nil
+}
+
+func (x *CleanupImportResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
 	}
 	return nil
 }
@@ -4960,9 +4968,10 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x14CleanupImportRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x15\n" +
 	"\x06set_id\x18\x02 \x01(\fR\x05setId\x12\x18\n" +
-	"\areclaim\x18\x03 \x01(\bR\areclaim\">\n" +
+	"\areclaim\x18\x03 \x01(\bR\areclaim\"i\n" +
 	"\x15CleanupImportResponse\x12%\n" +
-	"\x04luns\x18\x01 \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\"\xf9\x01\n" +
+	"\x04luns\x18\x01 \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\x12)\n" +
+	"\x05error\x18\x02 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"\xf9\x01\n" +
 	"\fQueryRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12*\n" +
 	"\x11queried_object_id\x18\x02 \x01(\fR\x0fqueriedObjectId\x12.\n" +
@@ -5333,159 +5342,160 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	37, // 7: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
 	2,  // 8: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
 	65, // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
-	43, // 10: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	44, // 11: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
-	2,  // 12: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
-	2,  // 13: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
-	52, // 14: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
-	53, // 15: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
-	2,  // 16: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
-	2,  // 17: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
-	60, // 18: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
-	2,  // 19: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
-	65, // 20: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
-	2,  // 21: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	69, // 22: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
-	43, // 23: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	53, // 24: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
-	52, // 25: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
-	2,  // 26: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
-	65, // 27: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	72, // 28: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
-	2,  // 29: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
-	3,  // 30: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
-	5,  // 31: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
-	6,  // 32: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
-	6,  // 33: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
-	7,  // 34: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
-	8,  // 35: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
-	9,  // 36: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
-	10, // 37: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
-	5,  // 38: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 39: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 40: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 41: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 42: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 43: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 44: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 45: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 46: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 47: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
-	16, // 48: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
-	30, // 49: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 50: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	30, // 51: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 52: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 53: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 54: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 55: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 56: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 57: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 58: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
-	35, // 59: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
-	5,  // 60: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
-	38, // 61: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
-	40, // 62: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
-	42, // 63: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
-	45, // 64: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
-	47, // 65: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
-	42, // 66: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
-	21, // 67: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	21, // 68: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	22, // 69: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
-	30, // 70: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
-	23, // 71: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
-	24, // 72: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
-	5,  // 73: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 74: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 75: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
-	25, // 76: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
-	49, // 77: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
-	50, // 78: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
-	49, // 79: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 80: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
-	1,  // 82: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
-	57, // 83: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
-	1,  // 84: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
-	61, // 85: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
-	62, // 86: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
-	63, // 87: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	66, // 88: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
-	68, // 89: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	68, // 90: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
-	27, // 91: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
-	27, // 92: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
-	70, // 93: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	4,  // 94: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	1,  // 95: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	1,  // 96: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	1,  // 97: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	1,  // 98: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	1,  // 99: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	1,  // 100: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
-	1,  // 101: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
-	34, // 102: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 103: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
-	13, // 104: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
-	1,  // 105: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
-	34, // 106: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 107: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
-	14, // 108: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
-	1,  // 109: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
-	11, // 110: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
-	15, // 111: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
-	1,  // 112: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
-	31, // 113: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	32, // 114: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	32, // 115: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	34, // 116: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 117: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 118: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 119: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 120: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 121: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	33, // 122: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	34, // 123: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	36, // 124: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	39, // 125: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	41, // 126: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	43, // 127: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	46, // 128: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	48, // 129: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	1,  // 130: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	1,  // 131: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
-	34, // 132: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 133: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
-	34, // 134: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 135: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
-	34, // 136: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 137: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 138: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	32, // 139: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
-	26, // 140: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
-	51, // 141: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	51, // 142: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	54, // 143: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	1,  // 144: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	55, // 145: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	56, // 146: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	58, // 147: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	59, // 148: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	64, // 149: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	1,  // 150: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	64, // 151: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	67, // 152: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	69, // 153: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	33, // 154: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
-	28, // 155: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
-	29, // 156: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
-	71, // 157: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	94, // [94:158] is the sub-list for method output_type
-	30, // [30:94] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	2,  // 10: umbra.vss.v1.CleanupImportResponse.error:type_name -> umbra.vss.v1.Error
+	43, // 11: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	44, // 12: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
+	2,  // 13: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
+	2,  // 14: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
+	52, // 15: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
+	53, // 16: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
+	2,  // 17: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
+	2,  // 18: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
+	60, // 19: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
+	2,  // 20: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
+	65, // 21: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
+	2,  // 22: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
+	69, // 23: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	43, // 24: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	53, // 25: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
+	52, // 26: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
+	2,  // 27: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
+	65, // 28: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
+	72, // 29: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	2,  // 30: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
+	3,  // 31: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
+	5,  // 32: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
+	6,  // 33: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
+	6,  // 34: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
+	7,  // 35: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
+	8,  // 36: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
+	9,  // 37: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
+	10, // 38: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
+	5,  // 39: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 40: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 41: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 42: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 43: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 44: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 45: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 46: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 47: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 48: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
+	16, // 49: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
+	30, // 50: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 51: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	30, // 52: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 53: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 54: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 55: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 56: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 57: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 58: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 59: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
+	35, // 60: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
+	5,  // 61: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
+	38, // 62: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
+	40, // 63: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
+	42, // 64: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
+	45, // 65: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
+	47, // 66: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
+	42, // 67: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
+	21, // 68: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	21, // 69: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	22, // 70: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
+	30, // 71: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
+	23, // 72: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
+	24, // 73: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
+	5,  // 74: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 75: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 76: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
+	25, // 77: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
+	49, // 78: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
+	50, // 79: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
+	49, // 80: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 82: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
+	1,  // 83: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
+	57, // 84: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
+	1,  // 85: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
+	61, // 86: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
+	62, // 87: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
+	63, // 88: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
+	66, // 89: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
+	68, // 90: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	68, // 91: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	27, // 92: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
+	27, // 93: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
+	70, // 94: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	4,  // 95: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	1,  // 96: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	1,  // 97: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	1,  // 98: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	1,  // 99: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	1,  // 100: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	1,  // 101: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
+	1,  // 102: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
+	34, // 103: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 104: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
+	13, // 105: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
+	1,  // 106: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
+	34, // 107: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 108: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
+	14, // 109: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
+	1,  // 110: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
+	11, // 111: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
+	15, // 112: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
+	1,  // 113: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
+	31, // 114: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	32, // 115: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	32, // 116: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	34, // 117: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 118: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 119: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 120: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 121: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 122: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	33, // 123: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	34, // 124: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	36, // 125: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	39, // 126: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	41, // 127: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	43, // 128: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	46, // 129: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	48, // 130: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	1,  // 131: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	1,  // 132: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
+	34, // 133: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 134: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
+	34, // 135: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 136: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
+	34, // 137: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 138: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 139: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	32, // 140: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
+	26, // 141: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
+	51, // 142: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	51, // 143: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	54, // 144: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	1,  // 145: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	55, // 146: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	56, // 147: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	58, // 148: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	59, // 149: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	64, // 150: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	1,  // 151: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	64, // 152: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	67, // 153: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	69, // 154: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	33, // 155: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	28, // 156: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
+	29, // 157: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
+	71, // 158: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	95, // [95:159] is the sub-list for method output_type
+	31, // [31:95] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_umbra_vss_v1_service_proto_init() }
