@@ -15,7 +15,8 @@
 //
 //	BeginImport (optional), LocateLUNs, FillInLUNInfo per arrived disk
 //
-// and where a copy is deleted, OnLUNEmpty. A provider never rescans a bus,
+// and where a copy is deleted, OnLUNEmpty (or, by force, the optional
+// OnLUNEmptyForced). A provider never rescans a bus,
 // never mounts, never changes flags on a LUN, and never talks to another
 // machine's provider: the service does its own half.
 //
@@ -100,6 +101,20 @@ type Hardware interface {
 // writable windows. snapshots and originals are parallel.
 type LUNStateChanger interface {
 	OnLUNStateChange(ctx context.Context, snapshots, originals []lun.Info, flags vss.HardwareOptions) error
+}
+
+// ForcedReclaimer is the optional interface of a storage system that can destroy
+// a copy although this host has it attached. DeleteSnapshots with bForce asks for
+// it after all that the host could do itself (requester.md 2.5: "the provider
+// tries everything"); without it, it asks OnLUNEmpty.
+type ForcedReclaimer interface {
+	// OnLUNEmptyForced is OnLUNEmpty, also of a LUN that this host still has
+	// attached: the copy is gone from the storage system at once. Whoever has it
+	// open here may read on until he closes it, or get I/O errors, as the storage
+	// system has it; its space is given back in the end without another call.
+	// What is not this host's to delete stays so: an original, a copy of another
+	// host's import, one that another host has attached. Idempotent.
+	OnLUNEmptyForced(ctx context.Context, device string, info lun.Info) error
 }
 
 // Describer tells the importing service what the storage system knows of its

@@ -34,6 +34,9 @@ func (b *BackupComponents) GetSnapshotProperties(ctx context.Context, id vss.ID)
 // DeleteSnapshots deletes one copy (OBJECT_SNAPSHOT) or a set's copies
 // (OBJECT_SNAPSHOT_SET) in sequence and stops at the first failure: deleted
 // counts those done, firstFailed names the one that failed, beside the error.
+//
+// A copy in use is VSS_E_VOLUME_IN_USE, unless force: then it is taken from its
+// users. What they have open they can read until they close it.
 func (b *BackupComponents) DeleteSnapshots(ctx context.Context, id vss.ID, kind vss.ObjectType, force bool) (deleted int, firstFailed vss.ID, err error) {
 	r, err := call(ctx, b, "DeleteSnapshots", rpcs.DeleteSnapshots, &vssv1.DeleteSnapshotsRequest{Token: b.sessionToken(), SourceId: id[:], SourceType: int32(kind), Force: force})
 	if err != nil {

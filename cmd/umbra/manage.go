@@ -116,9 +116,15 @@ func (a *app) deleteCmd() *cobra.Command {
 		Short: "Delete copies and give their LUNs back to the array",
 		Long: `Delete imported copies: they are unmounted and detached, and the array reclaims
 their LUNs. On the machine that created a set, umbra delete set drops copies
-that nobody has imported.`,
-		Example: "  umbra delete copy 3f0e...\n  umbra delete set 77aa...\n  umbra delete oldest\n  umbra delete all",
+that nobody has imported.
+
+A copy that a program uses is refused, and the program named. With --force it
+goes all the same: it disappears from its folders and from the array at once. A
+program that has a file of it open can read that to the end; the device and the
+space on the array go when the last one has closed it. The program is not told.`,
+		Example: "  umbra delete copy 3f0e...\n  umbra delete set 77aa... --force\n  umbra delete oldest\n  umbra delete all",
 	}
+	force := false
 	run := func(pick func(ctx context.Context, bc *requester.BackupComponents, as []string) (ids []vss.ID, kind vss.ObjectType, err error)) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, as []string) error {
 			ctx := cmd.Context()
@@ -129,7 +135,7 @@ that nobody has imported.`,
 				}
 				total := 0
 				for _, id := range ids {
-					n, _, derr := bc.DeleteSnapshots(ctx, id, kind, false)
+					n, _, derr := bc.DeleteSnapshots(ctx, id, kind, force)
 					total += n
 					if derr != nil {
 						err = derr
@@ -149,9 +155,15 @@ that nobody has imported.`,
 			return []vss.ID{id}, kind, err
 		}
 	}
+	named := []*cobra.Command{
+		{Use: "copy COPY", Short: "Delete one copy", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT))},
+		{Use: "set SET", Short: "Delete the copies of a set", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT_SET))},
+	}
+	for _, x := range named {
+		x.Flags().BoolVar(&force, "force", false, "delete also what programs on this machine use")
+	}
+	c.AddCommand(named...)
 	c.AddCommand(
-		&cobra.Command{Use: "copy COPY", Short: "Delete one copy", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT))},
-		&cobra.Command{Use: "set SET", Short: "Delete the copies of a set", Args: args(cobra.ExactArgs(1)), RunE: run(one(vss.OBJECT_SNAPSHOT_SET))},
 		&cobra.Command{Use: "oldest", Short: "Delete the oldest copy on this machine", Args: args(cobra.NoArgs), RunE: run(func(ctx context.Context, bc *requester.BackupComponents, _ []string) ([]vss.ID, vss.ObjectType, error) {
 			cs, err := bc.QuerySnapshots(ctx)
 			if err != nil {

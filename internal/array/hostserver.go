@@ -354,12 +354,12 @@ func (s hostServer) MaskLUNs(ctx context.Context, r *connect.Request[arrayv1.LUN
 	return none(s.a.maskLUNs(ctx, caller(ctx).Name, luns))
 }
 
-func (s hostServer) DeleteLUNs(ctx context.Context, r *connect.Request[arrayv1.LUNsRequest]) (*connect.Response[arrayv1.Empty], error) {
+func (s hostServer) DeleteLUNs(ctx context.Context, r *connect.Request[arrayv1.DeleteLUNsRequest]) (*connect.Response[arrayv1.Empty], error) {
 	luns, err := parseNAAs(r.Msg.Luns)
 	if err != nil {
 		return nil, err
 	}
-	return none(s.a.deleteLUNs(ctx, caller(ctx).Name, luns))
+	return none(s.a.deleteLUNs(ctx, caller(ctx).Name, luns, r.Msg.Force))
 }
 
 func (s hostServer) SetLUNAccess(ctx context.Context, r *connect.Request[arrayv1.SetLUNAccessRequest]) (*connect.Response[arrayv1.Empty], error) {

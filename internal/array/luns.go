@@ -158,6 +158,18 @@ func (a *Array) idle(ctx context.Context, op string, n lun.NAA, host string, d t
 	return nil
 }
 
+// idleBut refuses while another than host has the LUN attached.
+func (a *Array) idleBut(ctx context.Context, op string, n lun.NAA, host, remedy string) error {
+	by, err := a.attachedBy(ctx, n, 0)
+	if err != nil {
+		return err
+	}
+	if by = slices.DeleteFunc(by, func(h string) bool { return h == host }); len(by) > 0 {
+		return inUse(op, n, by, remedy)
+	}
+	return nil
+}
+
 // busySource refuses to take away a LUN that is being copied.
 func (a *Array) busySource(op string, n lun.NAA) error {
 	for _, r := range a.state.allSets() {
@@ -188,12 +200,20 @@ func (a *Array) deleteLUN(ctx context.Context, what string, force bool) error {
 }
 
 // deleteLUNs is a host's delete: of copies it imported, or made and nobody else
-// imported. A LUN that is gone already is success.
-func (a *Array) deleteLUNs(ctx context.Context, host string, luns []lun.NAA) error {
+// imported. A LUN that is gone already is success. With force it is no obstacle
+// that the host itself has one attached: the file loses its name, and its blocks
+// go when the last who has it open closes it.
+func (a *Array) deleteLUNs(ctx context.Context, host string, luns []lun.NAA, force bool) error {
 	const op = "delete LUN"
 	const remedy = "Unmount the copy and detach its device, then delete it again"
+	idle := func(n lun.NAA, d time.Duration) error {
+		if force {
+			return a.idleBut(ctx, op, n, host, remedy)
+		}
+		return a.idle(ctx, op, n, "", d, remedy)
+	}
 	for _, n := range luns {
-		if err := a.idle(ctx, op, n, "", letGo, remedy); err != nil {
+		if err := idle(n, letGo); err != nil {
 			return err
 		}
 	}
@@ -206,7 +226,7 @@ func (a *Array) deleteLUNs(ctx context.Context, host string, luns []lun.NAA) err
 			return &vss.Error{Code: vss.E_ACCESSDENIED, Op: op, Object: l.NAA.String(), Reason: "the copy is another host's",
 				Remedy: "Delete it on the host that imported it, or on the array with `umbra array lun delete`"}
 		}
-		if err := a.idle(ctx, op, l.NAA, "", 0, remedy); err != nil {
+		if err := idle(l.NAA, 0); err != nil {
 			return err
 		}
 		return a.busySource(op, l.NAA)

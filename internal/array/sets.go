@@ -386,7 +386,7 @@ func (a *Array) abortSet(ctx context.Context, host string, set vss.ID, committed
 	for _, tg := range r.Targets {
 		luns = append(luns, tg.Target)
 	}
-	return a.deleteLUNs(ctx, host, luns)
+	return a.deleteLUNs(ctx, host, luns, false)
 }
 
 func (a *Array) abortPending(ctx context.Context, p *pending) error {

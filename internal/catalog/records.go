@@ -144,6 +144,7 @@ type Intent struct {
 	SetID   vss.ID    `json:"set_id"`
 	Object  string    `json:"object,omitempty"` // copy ID or path
 	Session vss.ID    `json:"session,omitzero"`
+	Force   bool      `json:"force,omitempty"` // of a deletion
 	Begun   time.Time `json:"begun"`
 	BootID  string    `json:"boot_id"`
 }

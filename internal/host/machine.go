@@ -213,14 +213,36 @@ func (m *Machine) Unmount(ctx context.Context, target string, d block.Device) er
 	return filesystem.Unmount(ctx, target, d)
 }
 
+// UnmountLazily takes the mount away although it is in use.
+func (m *Machine) UnmountLazily(ctx context.Context, target string, d block.Device) error {
+	return filesystem.UnmountLazily(ctx, target, d)
+}
+
 // Detach removes a device from this machine by the initiator that owns it.
 func (m *Machine) Detach(ctx context.Context, d block.Device) error {
+	in, err := m.initiatorOf(d)
+	if err != nil {
+		return err
+	}
+	return in.Detach(ctx, d)
+}
+
+// Abandon has a device that is in use go with its last user.
+func (m *Machine) Abandon(ctx context.Context, d block.Device) error {
+	in, err := m.initiatorOf(d)
+	if err != nil {
+		return err
+	}
+	return in.Abandon(ctx, d)
+}
+
+func (m *Machine) initiatorOf(d block.Device) (Initiator, error) {
 	ins := m.Initiators()
 	i := slices.IndexFunc(ins, func(in Initiator) bool { return in.Owns(d.LUN) })
 	if i < 0 {
-		return errNoInitiator(d)
+		return Initiator{}, errNoInitiator(d)
 	}
-	return ins[i].Detach(ctx, d)
+	return ins[i], nil
 }
 
 // Ready reports whether LUNs could be attached.

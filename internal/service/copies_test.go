@@ -223,7 +223,7 @@ func TestSharedLUN(t *testing.T) {
 	errs := make(chan error, 2)
 	for _, s := range d.Set.Snapshots {
 		go func() {
-			_, err := m.Keeper.Delete(ctx, vss.NewID(), s.ID, vss.OBJECT_SNAPSHOT)
+			_, err := m.Keeper.Delete(ctx, vss.NewID(), s.ID, vss.OBJECT_SNAPSHOT, false)
 			errs <- err
 		}()
 	}

@@ -29,7 +29,7 @@ func (v Server) DeleteSnapshots(ctx context.Context, req *connect.Request[vssv1.
 	if err != nil {
 		return nil, err
 	}
-	d, err := v.S.Keeper.Delete(ctx, o.id, idOf(req.Msg.SourceId), vss.ObjectType(req.Msg.SourceType))
+	d, err := v.S.Keeper.Delete(ctx, o.id, idOf(req.Msg.SourceId), vss.ObjectType(req.Msg.SourceType), req.Msg.Force)
 	return connect.NewResponse(&vssv1.DeleteSnapshotsResponse{Deleted: int32(d.Count), FirstFailed: d.FirstFailed[:], Error: rpc.ErrorToProto(err)}), nil
 }
 

@@ -428,7 +428,15 @@ func (c *Client) MaskLUNs(ctx context.Context, luns []lun.NAA) error {
 // imported. Idempotent. VSS_E_VOLUME_IN_USE while one is attached.
 func (c *Client) DeleteLUNs(ctx context.Context, luns []lun.NAA) error {
 	c.promises.forget()
-	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
+	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.DeleteLUNsRequest{Luns: strs(luns)}))
+	return err
+}
+
+// DestroyLUNs is DeleteLUNs also of what this host itself has attached: who has
+// it open here reads on, and its space is free when the last has closed it.
+func (c *Client) DestroyLUNs(ctx context.Context, luns []lun.NAA) error {
+	c.promises.forget()
+	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.DeleteLUNsRequest{Luns: strs(luns), Force: true}))
 	return err
 }
 

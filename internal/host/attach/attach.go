@@ -33,4 +33,9 @@ type Initiator interface {
 	// left alone and no error. A device in use is VSS_E_VOLUME_IN_USE and
 	// stays usable.
 	Detach(ctx context.Context, dev block.Device) error
+
+	// Abandon is for a device in use that must go: from now on it is not a
+	// device of the LUN (Rescan does not return it), and it goes with its last
+	// user. It does not wait for that. What Detach leaves alone it leaves alone.
+	Abandon(ctx context.Context, dev block.Device) error
 }

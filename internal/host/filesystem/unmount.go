@@ -14,13 +14,24 @@ import (
 )
 
 // Unmount takes away what MountClone mounted at target. It is idempotent:
-// nothing mounted there is nil. It is never lazy, so that after it the device
-// has no user here.
+// nothing mounted there is nil. It is not lazy, so that after it the device has
+// no user here.
 //
 // Errors: VSS_E_OBJECT_NOT_FOUND if something else than expect's filesystem is
 // mounted there, which is left alone; VSS_E_VOLUME_IN_USE, with the processes
 // that use it as far as they can be seen.
 func Unmount(ctx context.Context, target string, expect block.Device) error {
+	return unmount(ctx, target, expect, 0)
+}
+
+// UnmountLazily is Unmount of a mount that is in use: its users keep what they
+// have open, nobody finds it any more, and the filesystem goes with its last
+// user.
+func UnmountLazily(ctx context.Context, target string, expect block.Device) error {
+	return unmount(ctx, target, expect, unix.MNT_DETACH)
+}
+
+func unmount(ctx context.Context, target string, expect block.Device, flags int) error {
 	const op = "unmount shadow copy"
 	if err := ctx.Err(); err != nil {
 		return err
@@ -47,7 +58,7 @@ func Unmount(ctx context.Context, target string, expect block.Device) error {
 			Remedy: "Unmount by hand what is mounted there if it is not needed"}
 	}
 	done := make(chan error, 1)
-	go func() { done <- unix.Unmount(target, unix.UMOUNT_NOFOLLOW) }()
+	go func() { done <- unix.Unmount(target, unix.UMOUNT_NOFOLLOW|flags) }()
 	select {
 	case err = <-done:
 	case <-ctx.Done():

@@ -127,6 +127,15 @@ func (s *Shares) Unmount(ctx context.Context, sh Share) error {
 	return s.remove(target)
 }
 
+// UnmountLazily is Unmount although somebody stays in it.
+func (s *Shares) UnmountLazily(ctx context.Context, sh Share) error {
+	target := s.target(sh.Name)
+	if err := filesystem.UnmountLazily(ctx, target, sh.Device); err != nil {
+		return err
+	}
+	return s.remove(target)
+}
+
 func (s *Shares) remove(target string) error {
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "UnexposeSnapshot", Object: target, Reason: "the folder of the share cannot be removed", Remedy: "See what is in it", Err: err}

@@ -218,6 +218,16 @@ func (p *Provider) OnLUNEmpty(ctx context.Context, _ string, info lun.Info) erro
 	return permitted(op, shares[0].array.DeleteLUNs(ctx, shares[0].luns))
 }
 
+// OnLUNEmptyForced implements provider.ForcedReclaimer.
+func (p *Provider) OnLUNEmptyForced(ctx context.Context, _ string, info lun.Info) error {
+	const op = "OnLUNEmptyForced"
+	shares, err := p.partition(op, []lun.Info{info})
+	if err != nil {
+		return err
+	}
+	return permitted(op, shares[0].array.DestroyLUNs(ctx, shares[0].luns))
+}
+
 // OnLUNStateChange implements provider.LUNStateChanger. A copy that becomes
 // writable for good is an original of the array from then on. Recovery makes
 // copies writable for LUNs opened after the call: the service opens them again.

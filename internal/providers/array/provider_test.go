@@ -269,6 +269,16 @@ func TestSetOverTwoArrays(t *testing.T) {
 		}
 		if i == 0 {
 			wantCode(t, there.OnLUNStateChange(ctx, copies[:1], copies[:1], vss.ONLUNSTATECHANGE_DO_MASK_LUNS), vss.VSS_E_PROVIDER_VETO)
+			wantCode(t, there.OnLUNEmpty(ctx, "", copies[0]), vss.VSS_E_PROVIDER_VETO)
+			wantCode(t, here.OnLUNEmptyForced(ctx, "", copies[0]), vss.VSS_E_PROVIDER_VETO)
+			for range 2 {
+				if err := there.OnLUNEmptyForced(ctx, "", copies[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := unix.Pread(open[0].FD, buf, 0); err != nil || !bytes.Equal(buf, c1) {
+				t.Fatalf("what is open cannot be read any more: %v", err)
+			}
 		}
 		unix.Close(open[0].FD)
 	}

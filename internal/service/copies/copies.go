@@ -4,7 +4,8 @@
 // Deletion follows the safe order (unmount, detach, then tell the provider
 // that the LUN is empty) with an intent on disk first, so that a deletion that
 // was broken off is finished at the next start. Every step checks the device's
-// diskseq: a node that has become another disk is never touched.
+// diskseq: a node that has become another disk is never touched. By force it takes
+// the same steps without waiting for whoever uses the copy.
 package copies
 
 import (
@@ -34,8 +35,11 @@ var (
 // Host is what managing copies needs of this machine.
 type Host interface {
 	MountClone(ctx context.Context, m filesystem.CloneMount) error
+	Enumerate(ctx context.Context) ([]block.Device, error)
 	Unmount(ctx context.Context, target string, d block.Device) error
+	UnmountLazily(ctx context.Context, target string, d block.Device) error
 	Detach(ctx context.Context, d block.Device) error
+	Abandon(ctx context.Context, d block.Device) error
 	Unhide(ctx context.Context, luns []lun.Info) error
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/failpoint"
-	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -19,7 +18,7 @@ var (
 // deleteCreated deletes a transportable set on the machine that created it.
 // None of its LUNs is here; the storage system destroys them, and refuses
 // while the set is imported somewhere.
-func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted, error) {
+func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID, force bool) (Deleted, error) {
 	const op = "DeleteSnapshots"
 	release, err := k.Turn(ctx)
 	if err != nil {
@@ -51,7 +50,7 @@ func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted
 				Remedy: "Wait for the import, or clean up with umbra cleanup " + id.String() + " first"}
 		}
 		set = s.Description
-		intent, err = t.OpenIntent(catalog.Intent{Kind: "delete", Role: catalog.Created, SetID: id, Session: session, Begun: time.Now(), BootID: k.BootID})
+		intent, err = t.OpenIntent(catalog.Intent{Kind: "delete", Role: catalog.Created, SetID: id, Session: session, Force: force, Begun: time.Now(), BootID: k.BootID})
 		return err
 	})
 	if err != nil {
@@ -60,7 +59,7 @@ func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted
 	if err := fpCreatedAfterIntent.Hit(ctx); err != nil {
 		return Deleted{}, err
 	}
-	d, failed := k.emptySet(ctx, set)
+	d, failed := k.emptySet(ctx, set, force)
 	if failed == nil {
 		if err := fpCreatedAfterEmpty.Hit(ctx); err != nil {
 			return d, err
@@ -98,7 +97,7 @@ func (k *Keeper) deleteCreated(ctx context.Context, session, id vss.ID) (Deleted
 // emptySet gives the LUNs of each copy back, in the document's order, and
 // stops at the first that fails. A copy counts when all its LUNs are gone; a
 // LUN that several copies share goes with the last of them.
-func (k *Keeper) emptySet(ctx context.Context, set *document.SnapshotSet) (Deleted, error) {
+func (k *Keeper) emptySet(ctx context.Context, set *document.SnapshotSet, force bool) (Deleted, error) {
 	users := map[string]int{}
 	for _, s := range set.Snapshots {
 		for _, m := range s.LUNs {
@@ -120,7 +119,7 @@ func (k *Keeper) emptySet(ctx context.Context, set *document.SnapshotSet) (Delet
 			if users[name]--; users[name] > 0 {
 				continue
 			}
-			if err := registry.Checked(ctx, p, "OnLUNEmpty", p.OnLUNEmpty(ctx, "", m.Target)); err != nil {
+			if err := giveBack(ctx, p, "", m.Target, force); err != nil {
 				return fail(err)
 			}
 		}

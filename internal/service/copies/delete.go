@@ -11,6 +11,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -24,7 +25,11 @@ type Deleted struct {
 // sequence; it stops at the first failure. A set that was created here to be
 // transported, and that nobody has imported, is deleted on its storage system.
 // VSS_E_OBJECT_NOT_FOUND when the ID names nothing here.
-func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.ObjectType) (Deleted, error) {
+//
+// A copy in use is VSS_E_VOLUME_IN_USE and stays. By force it goes: its mounts and
+// its device are left to who uses them, and its storage system is asked to destroy
+// the LUN all the same (provider.ForcedReclaimer).
+func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.ObjectType, force bool) (Deleted, error) {
 	const op = "DeleteSnapshots"
 	var cs []catalog.Copy
 	switch kind {
@@ -40,7 +45,7 @@ func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.Object
 			return Deleted{}, err
 		}
 		if len(cs) == 0 {
-			return k.deleteCreated(ctx, session, id)
+			return k.deleteCreated(ctx, session, id, force)
 		}
 	default:
 		return Deleted{}, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: kind.String(), Reason: "only a copy or a set can be deleted",
@@ -48,7 +53,7 @@ func (k *Keeper) Delete(ctx context.Context, session, id vss.ID, kind vss.Object
 	}
 	var d Deleted
 	for _, c := range cs {
-		if err := k.deleteCopy(ctx, session, c); err != nil {
+		if err := k.deleteCopy(ctx, session, c, force); err != nil {
 			d.FirstFailed = c.Prop.SnapshotID
 			return d, err
 		}
@@ -62,7 +67,7 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 	var cs []catalog.Copy
 	err := k.Catalog.View(func(t *catalog.Tx) (err error) { cs, err = t.AutoReleased(session); return err })
 	for _, c := range cs {
-		if derr := k.deleteCopy(ctx, session, c); derr != nil && vss.CodeOf(derr) != vss.VSS_E_OBJECT_NOT_FOUND {
+		if derr := k.deleteCopy(ctx, session, c, false); derr != nil && vss.CodeOf(derr) != vss.VSS_E_OBJECT_NOT_FOUND {
 			err = vss.Join("", err, derr)
 		}
 	}
@@ -70,7 +75,7 @@ func (k *Keeper) Release(ctx context.Context, session vss.ID) error {
 }
 
 // deleteCopy deletes one copy. Every step may be repeated after a crash.
-func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy) error {
+func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy, force bool) error {
 	release, err := k.Turn(ctx)
 	if err != nil {
 		return err
@@ -91,7 +96,7 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 		if shared, err = sharedLUNs(t, c); err != nil {
 			return err
 		}
-		intent, err = t.OpenIntent(catalog.Intent{Kind: "delete", Role: catalog.Imported, SetID: c.Prop.SnapshotSetID, Object: id.String(), Session: session, Begun: time.Now(), BootID: k.BootID})
+		intent, err = t.OpenIntent(catalog.Intent{Kind: "delete", Role: catalog.Imported, SetID: c.Prop.SnapshotSetID, Object: id.String(), Session: session, Force: force, Begun: time.Now(), BootID: k.BootID})
 		return err
 	})
 	if err != nil {
@@ -113,10 +118,9 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 		})
 		return err
 	}
-	if c.BootID == k.BootID {
-		if err := k.detach(ctx, &c, shared); err != nil {
-			return failed(err)
-		}
+	used, err := k.detach(ctx, &c, shared, force)
+	if err != nil {
+		return failed(err)
 	}
 	if err := fpDeleteAfterDetach.Hit(ctx); err != nil {
 		return err
@@ -125,7 +129,7 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 		if shared[a.LUN.Name()] {
 			continue
 		}
-		if err := registry.Checked(ctx, p, "OnLUNEmpty", p.OnLUNEmpty(ctx, a.Device, a.LUN)); err != nil {
+		if err := giveBack(ctx, p, a.Device, a.LUN, force); err != nil {
 			return failed(err)
 		}
 		if err := k.Host.Unhide(ctx, []lun.Info{a.LUN}); err != nil {
@@ -134,6 +138,10 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 	}
 	if err := fpDeleteAfterEmpty.Hit(ctx); err != nil {
 		return err
+	}
+	message := "the copy was deleted and its LUN given back to the storage system"
+	if used {
+		message = "the copy was deleted by force while it was in use; its device and its space go when the last user has closed it"
 	}
 	return k.Catalog.Update(context.WithoutCancel(ctx), func(t *catalog.Tx) error {
 		for _, a := range c.Attachments {
@@ -165,40 +173,91 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy)
 			}
 		}
 		if _, err := t.AddEvent(catalog.Event{Level: "info", Name: "delete.done", Session: session, SetID: c.Prop.SnapshotSetID, Object: id.String(),
-			Message: "the copy was deleted and its LUN given back to the storage system"}); err != nil {
+			Message: message}); err != nil {
 			return err
 		}
 		return t.CloseIntent(intent.ID)
 	})
 }
 
+// giveBack has the storage system destroy a LUN.
+func giveBack(ctx context.Context, p provider.Hardware, device string, l lun.Info, force bool) error {
+	if f, ok := p.(provider.ForcedReclaimer); ok && force {
+		return registry.Checked(ctx, p, "OnLUNEmptyForced", f.OnLUNEmptyForced(ctx, device, l))
+	}
+	return registry.Checked(ctx, p, "OnLUNEmpty", p.OnLUNEmpty(ctx, device, l))
+}
+
 // detach removes the copy's mounts and devices from this machine. c is kept to
-// what is still there.
-func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]bool) error {
+// what is still there. By force a device in use is left to its users: then used
+// is true.
+func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]bool, force bool) (used bool, err error) {
+	here, err := k.attached(ctx, *c)
+	if err != nil {
+		return false, err
+	}
+	for _, a := range here {
+		// A copy is mounted from its first LUN, wherever that is now.
+		if a.LUN.Name() == c.Attachments[0].LUN.Name() {
+			c.Attachments[0] = a
+			if err := k.unmountAll(ctx, c, force); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := fpDeleteAfterUnmnt.Hit(ctx); err != nil {
+		return false, err
+	}
+	for _, a := range here {
+		if shared[a.LUN.Name()] {
+			continue
+		}
+		err := k.Host.Detach(ctx, importing.DeviceOf(a))
+		if force && vss.CodeOf(err) == vss.VSS_E_VOLUME_IN_USE {
+			used, err = true, k.Host.Abandon(ctx, importing.DeviceOf(a))
+		}
+		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+			return used, err
+		}
+	}
+	return used, nil
+}
+
+// attached is what this machine has of the copy. Of one that did not come back
+// when the machine booted some LUNs may have come all the same, which is on no
+// record: they are looked for.
+func (k *Keeper) attached(ctx context.Context, c catalog.Copy) (here []catalog.Attachment, err error) {
+	if c.BootID == k.BootID {
+		return slices.Clone(c.Attachments), nil
+	}
+	devices, err := k.Host.Enumerate(ctx)
+	for _, a := range c.Attachments {
+		for _, d := range devices {
+			got := a.LUN
+			got.StorageIDs = d.LUN.StorageIDs
+			if lun.Match(a.LUN, got) == nil {
+				a.Device, a.Major, a.Minor, a.DiskSeq = d.Path, d.Major, d.Minor, d.DiskSeq
+				here = append(here, a)
+			}
+		}
+	}
+	return here, err
+}
+
+func (k *Keeper) unmountAll(ctx context.Context, c *catalog.Copy, force bool) error {
 	if c.Prop.ExposedName != "" {
-		if err := k.conceal(ctx, *c); err != nil {
+		if err := k.conceal(ctx, *c, force); err != nil {
 			return err
 		}
 		*c = Concealed(*c)
 	}
 	target := k.DeviceObject(c.Prop.SnapshotID)
-	if err := k.unmount(ctx, *c, target); err != nil {
+	if err := k.unmount(ctx, *c, target, force); err != nil {
 		return err
 	}
 	c.Prop.DeviceObject = ""
 	if err := os.Remove(target); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "DeleteSnapshots", Object: target, Reason: "the device object's folder cannot be removed", Remedy: "See what is in it", Err: err}
-	}
-	if err := fpDeleteAfterUnmnt.Hit(ctx); err != nil {
-		return err
-	}
-	for _, a := range c.Attachments {
-		if shared[a.LUN.Name()] {
-			continue
-		}
-		if err := k.Host.Detach(ctx, importing.DeviceOf(a)); err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
-			return err
-		}
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	if c.Prop.ExposedName == "" {
 		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(), Reason: "the copy is not exposed", Remedy: "See umbra list copies"}
 	}
-	if err := k.conceal(ctx, c); err != nil {
+	if err := k.conceal(ctx, c, false); err != nil {
 		return err
 	}
 	if err := fpUnexposeAfterUmnt.Hit(ctx); err != nil {
@@ -143,9 +143,13 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 }
 
 // unmount unmounts the copy's filesystem from target; that it is not mounted
-// there is success.
-func (k *Keeper) unmount(ctx context.Context, c catalog.Copy, target string) error {
-	err := k.Host.Unmount(ctx, target, importing.DeviceOf(c.Attachments[0]))
+// there is success. By force it is taken from under who uses it.
+func (k *Keeper) unmount(ctx context.Context, c catalog.Copy, target string, force bool) error {
+	d := importing.DeviceOf(c.Attachments[0])
+	err := k.Host.Unmount(ctx, target, d)
+	if force && vss.CodeOf(err) == vss.VSS_E_VOLUME_IN_USE {
+		err = k.Host.UnmountLazily(ctx, target, d)
+	}
 	if vss.CodeOf(err) == vss.VSS_E_OBJECT_NOT_FOUND {
 		return nil
 	}

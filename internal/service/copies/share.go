@@ -33,6 +33,7 @@ type Shares interface {
 	Publish(ctx context.Context, s share.Share) error
 	Withdraw(ctx context.Context, s share.Share) error
 	Unmount(ctx context.Context, s share.Share) error
+	UnmountLazily(ctx context.Context, s share.Share) error // from under who uses it
 	// Sweep ends all shares but those to keep.
 	Sweep(ctx context.Context, keep map[string]bool) ([]string, error)
 }
@@ -116,7 +117,7 @@ func (k *Keeper) Share(ctx context.Context, session, id vss.ID, path, name strin
 	})
 	if serr == nil && uerr != nil {
 		// Not recorded means not exposed: take it back.
-		uerr = errors.Join(uerr, k.endShare(wctx, s))
+		uerr = errors.Join(uerr, k.endShare(wctx, s, false))
 	}
 	if err := errors.Join(serr, uerr); err != nil {
 		return "", err
@@ -189,8 +190,8 @@ func (k *Keeper) makeShare(ctx context.Context, s share.Share) error {
 }
 
 // endShare ends a share. If somebody keeps it open it is published again, so
-// that it is what the catalogue says it is.
-func (k *Keeper) endShare(ctx context.Context, s share.Share) error {
+// that it is what the catalogue says it is; by force it ends all the same.
+func (k *Keeper) endShare(ctx context.Context, s share.Share, force bool) error {
 	if k.Shares == nil {
 		return nil
 	}
@@ -201,6 +202,9 @@ func (k *Keeper) endShare(ctx context.Context, s share.Share) error {
 		return err
 	}
 	err := k.Shares.Unmount(ctx, s)
+	if force && vss.CodeOf(err) == vss.VSS_E_VOLUME_IN_USE {
+		err = k.Shares.UnmountLazily(ctx, s)
+	}
 	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 		return errors.Join(err, k.Shares.Publish(context.WithoutCancel(ctx), s))
 	}
@@ -208,11 +212,11 @@ func (k *Keeper) endShare(ctx context.Context, s share.Share) error {
 }
 
 // conceal takes the copy's exposure away, whichever it is.
-func (k *Keeper) conceal(ctx context.Context, c catalog.Copy) error {
+func (k *Keeper) conceal(ctx context.Context, c catalog.Copy, force bool) error {
 	if c.Prop.Attributes.Has(vss.ATTR_EXPOSED_REMOTELY) {
-		return k.endShare(ctx, k.shareOf(c))
+		return k.endShare(ctx, k.shareOf(c), force)
 	}
-	return k.unmount(ctx, c, c.Prop.ExposedName)
+	return k.unmount(ctx, c, c.Prop.ExposedName, force)
 }
 
 // Concealed is the record of a copy that is not exposed.
@@ -246,5 +250,5 @@ func (k *Keeper) UndoShare(ctx context.Context, in catalog.Intent) error {
 		return err
 	}
 	c.Prop.SnapshotID, c.ShareType, c.Prop.ExposedName = id, words[1], words[2]
-	return k.endShare(ctx, k.shareOf(c))
+	return k.endShare(ctx, k.shareOf(c), false)
 }

@@ -85,7 +85,8 @@ func (m *machine) Dismiss(_ context.Context, ls []lun.Info) error {
 func (m *machine) HideFamily(_ context.Context, f hide.Family) error {
 	m.families[f] = true
 	for n, d := range m.here {
-		if m.used[n] && m.hidden(d.LUN) {
+		going := d.Loop != nil && d.Loop.Autoclear // of which there is no mount to end
+		if m.used[n] && m.hidden(d.LUN) && !going {
 			m.t.Errorf("%s is in use and hidden", n)
 		}
 	}
@@ -193,6 +194,15 @@ func TestUsedIsNotHidden(t *testing.T) {
 	must(t, k.Cover(t.Context(), family))
 	if m.hidden(mounted) {
 		t.Error("the mounted disk was not recorded")
+	}
+	// What is still read of a copy that was deleted by force is no original.
+	left := numbered(4)
+	d := m.arrive(left)
+	d.Loop = &block.Loop{ReadOnly: true, Autoclear: true}
+	m.here[left.Name()], m.used[left.Name()] = d, true
+	must(t, k.Cover(t.Context(), family))
+	if !m.hidden(left) {
+		t.Error("what is left of a deleted copy was let through")
 	}
 	if err := k.Detach(t.Context(), naaOf(copied)); !errors.Is(err, vss.VSS_E_BAD_STATE) {
 		t.Errorf("detach of a copy: %v", err)

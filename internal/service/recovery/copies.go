@@ -43,7 +43,7 @@ func (r *Recovery) copies(ctx context.Context) {
 				stay = append(stay, c)
 				continue
 			}
-			if _, err := r.Keeper.Delete(ctx, c.Session, c.Prop.SnapshotID, vss.OBJECT_SNAPSHOT); err != nil {
+			if _, err := r.Keeper.Delete(ctx, c.Session, c.Prop.SnapshotID, vss.OBJECT_SNAPSHOT, false); err != nil {
 				kept.one = why + " could not be deleted"
 				kept.of(ctx, c, err)
 				continue

@@ -192,7 +192,7 @@ func TestArrayComesLate(t *testing.T) {
 		if err != nil || c.BootID != "boot2" || c.Prop.ExposedName != folder || c.Prop.DeviceObject != w.im.DeviceObject(id) || c.Prop.BlockDevice != c.Attachments[0].Device {
 			t.Errorf("%+v %v", c, err)
 		}
-		n, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.ID, vss.OBJECT_SNAPSHOT_SET)
+		n, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.ID, vss.OBJECT_SNAPSHOT_SET, false)
 		if err != nil || n.Count != 2 || len(w.host.Attached())+len(w.host.Mounts())+len(w.host.Hidden()) != 0 {
 			t.Errorf("%+v %v", n, err)
 		}
@@ -205,7 +205,7 @@ func TestMissingCopyIsDeleted(t *testing.T) {
 		w := newWorld(t)
 		d := w.imported()
 		w.late(d)
-		_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT)
+		_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT, false)
 		w.must(err)
 		w.journal.Reset()
 		time.Sleep(longest)
@@ -236,7 +236,7 @@ func TestLookingWaitsItsTurn(t *testing.T) {
 		w.a.On("OnLUNEmpty", func(context.Context) error { <-deleting; return nil })
 		deleted := make(chan error, 1)
 		go func() {
-			_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT)
+			_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT, false)
 			deleted <- err
 		}()
 		synctest.Wait()
@@ -270,7 +270,7 @@ func TestNobodyBesideLooking(t *testing.T) {
 		}
 		deleted := make(chan error, 1)
 		go func() {
-			_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.ID, vss.OBJECT_SNAPSHOT_SET)
+			_, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.ID, vss.OBJECT_SNAPSHOT_SET, false)
 			deleted <- err
 		}()
 		time.Sleep(10 * time.Second)

@@ -169,7 +169,7 @@ func (r *Recovery) finishDelete(ctx context.Context, in catalog.Intent) error {
 		}
 		kind = vss.OBJECT_SNAPSHOT
 	}
-	_, err := r.Keeper.Delete(ctx, in.Session, id, kind) // opens an intent of its own
+	_, err := r.Keeper.Delete(ctx, in.Session, id, kind, in.Force) // opens an intent of its own
 	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 		return err
 	}

@@ -294,6 +294,18 @@ func (a *Array) OnLUNEmpty(ctx context.Context, _ string, info lun.Info) error {
 	return nil
 }
 
+// OnLUNEmptyForced implements provider.ForcedReclaimer.
+func (a *Array) OnLUNEmptyForced(ctx context.Context, _ string, info lun.Info) error {
+	a.Journal.add("OnLUNEmptyForced %s", info.Name())
+	if err := a.hook(ctx, "OnLUNEmptyForced"); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.luns, info.Name())
+	return nil
+}
+
 // OnLUNStateChange implements provider.LUNStateChanger.
 func (a *Array) OnLUNStateChange(ctx context.Context, luns, _ []lun.Info, flags vss.HardwareOptions) error {
 	for _, l := range luns {

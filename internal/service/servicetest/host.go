@@ -306,6 +306,37 @@ func (h *Host) Unmount(ctx context.Context, target string, d block.Device) error
 	return nil
 }
 
+// UnmountLazily unmounts what Unmount was made to say is in use.
+func (h *Host) UnmountLazily(ctx context.Context, target string, d block.Device) error {
+	if err := h.hook(ctx, "UnmountLazily"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name, ok := h.mounts[target]; ok && name != d.LUN.Name() {
+		return gone("unmount", target)
+	}
+	h.Journal.add("UnmountLazily")
+	delete(h.mounts, target)
+	return nil
+}
+
+// Abandon removes a device that Detach was made to say is in use.
+func (h *Host) Abandon(ctx context.Context, d block.Device) error {
+	if err := h.hook(ctx, "Abandon"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	name := d.LUN.Name()
+	if have, ok := h.devices[name]; !ok || have.DiskSeq != d.DiskSeq {
+		return gone("detach", d.Path)
+	}
+	h.Journal.add("Abandon")
+	delete(h.devices, name)
+	return nil
+}
+
 // Detach removes a device.
 func (h *Host) Detach(ctx context.Context, d block.Device) error {
 	if err := h.hook(ctx, "Detach"); err != nil {

@@ -97,6 +97,11 @@ func (s *Shares) Unmount(ctx context.Context, sh share.Share) error {
 	return s.Host.Unmount(ctx, "share:"+sh.Name, sh.Device)
 }
 
+// UnmountLazily implements copies.Shares.
+func (s *Shares) UnmountLazily(ctx context.Context, sh share.Share) error {
+	return s.Host.UnmountLazily(ctx, "share:"+sh.Name, sh.Device)
+}
+
 // Sweep implements copies.Shares.
 func (s *Shares) Sweep(ctx context.Context, keep map[string]bool) (removed []string, err error) {
 	for _, name := range s.Published() {

@@ -37,11 +37,7 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	case err != nil:
 		return err
 	}
-	now, err := block.Inspect(ctx, fmt.Sprintf("%d:%d", dev.Major, dev.Minor))
-	if err == nil && (now.Loop == nil || now.Loop.HostTag != i.hostTag) {
-		err = &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path,
-			Reason: "this host did not attach the device", Remedy: "Detach it where it was attached"}
-	}
+	now, err := i.ours(ctx, dev)
 	if err != nil {
 		f.Close()
 		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
@@ -56,6 +52,46 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 		return err
 	}
 	return i.closeGone(ctx, now)
+}
+
+// Abandon implements attach.Initiator: the driver lets the device go with its
+// last user. A LUN that is exported read-only stays so for them, by its
+// descriptor.
+func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
+	i.changed()
+	defer i.changed()
+	if here, err := block.Attached(dev); err == nil && !here {
+		return i.closeGone(ctx, dev)
+	}
+	f, err := block.Open(ctx, dev, unix.O_RDONLY)
+	switch {
+	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
+		return i.closeGone(ctx, dev)
+	case err != nil:
+		return err
+	}
+	now, err := i.ours(ctx, dev)
+	if err != nil {
+		f.Close()
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			return i.closeGone(ctx, dev)
+		}
+		return err
+	}
+	if err := i.clear(ctx, f, now); err != nil {
+		return err
+	}
+	return i.closeGone(ctx, now)
+}
+
+// ours is the device as it is now, if this host attached it.
+func (i *Initiator) ours(ctx context.Context, dev block.Device) (block.Device, error) {
+	now, err := block.Inspect(ctx, fmt.Sprintf("%d:%d", dev.Major, dev.Minor))
+	if err == nil && (now.Loop == nil || now.Loop.HostTag != i.hostTag) {
+		err = &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path,
+			Reason: "this host did not attach the device", Remedy: "Detach it where it was attached"}
+	}
+	return now, err
 }
 
 // clear flushes the device and tells the driver to let go; it closes f.

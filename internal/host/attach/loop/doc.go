@@ -12,5 +12,6 @@
 //
 // Detaching a loop device is lazy in the kernel: it answers yes and lets go
 // with the last user. [Initiator.Detach] therefore asks first whether anybody
-// uses it, and afterwards until it is gone.
+// uses it, and afterwards until it is gone. [Initiator.Abandon] is for who wants
+// just that laziness.
 package loop

@@ -16,6 +16,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop/looptest"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -324,6 +325,83 @@ func TestDetachOfAReusedNumber(t *testing.T) {
 	}
 	if err := h.Initiator.Detach(t.Context(), now); !errors.Is(err, vss.VSS_E_VOLUME_IN_USE) {
 		t.Errorf("Detach of the disk that is mounted = %v", err)
+	}
+}
+
+// TestAbandon: a device that is mounted, in nobody's sight any more, and read goes
+// when its last user does. Until then it is not the LUN's, which can be attached
+// anew.
+func TestAbandon(t *testing.T) {
+	h := looptest.NewHost(t)
+	dev := h.Attach(t, looptest.File(t, 16*mib), false)
+	looptest.Mkfs(t, "ext4", dev.Path)
+	dir := looptest.Mount(t, "ext4", dev.Path, "")
+	if err := os.WriteFile(dir+"/x", []byte("still here"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(dir + "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := filesystem.UnmountLazily(t.Context(), dir, dev); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still to be found: %v", err)
+	}
+	if err := h.Initiator.Detach(t.Context(), dev); !errors.Is(err, vss.VSS_E_VOLUME_IN_USE) {
+		t.Fatalf("Detach = %v", err)
+	}
+	bare := dev // as the catalogue keeps it
+	bare.Loop = nil
+	for range 2 {
+		if err := h.Initiator.Abandon(t.Context(), bare); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := h.Files.Closed(); !slices.Contains(got, dev.Loop.NAA) {
+		t.Errorf("closed %v", got)
+	}
+	buf := make([]byte, 10)
+	if _, err := reader.ReadAt(buf, 0); err != nil || string(buf) != "still here" {
+		t.Errorf("read %q, %v", buf, err)
+	}
+	if here, err := block.Attached(dev); err != nil || !here {
+		t.Errorf("gone from under its reader: %v, %v", here, err)
+	}
+	reader.Close()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		here, err := block.Attached(dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !here {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not go with its last user")
+		}
+	}
+	if err := h.Initiator.Abandon(t.Context(), bare); err != nil {
+		t.Errorf("Abandon of what is gone = %v", err)
+	}
+	// What is another host's, or took the place, is left alone.
+	other := looptest.NewHost(t).Attach(t, looptest.File(t, mib), false)
+	if err := h.Initiator.Abandon(t.Context(), other); !errors.Is(err, vss.E_INVALIDARG) {
+		t.Errorf("Abandon of another host's = %v", err)
+	}
+	mine := h.Attach(t, looptest.File(t, mib), false)
+	stale := mine
+	stale.DiskSeq--
+	stale.Loop = nil
+	if err := h.Initiator.Abandon(t.Context(), stale); err != nil {
+		t.Errorf("Abandon of a stale record = %v", err)
+	}
+	for _, d := range []block.Device{other, mine} {
+		if err := block.Verify(d); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

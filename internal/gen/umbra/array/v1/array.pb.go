@@ -1933,6 +1933,58 @@ func (x *LUNsRequest) GetLuns() []string {
 	return nil
 }
 
+type DeleteLUNsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Luns          []string               `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // also what the calling host itself has attached
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteLUNsRequest) Reset() {
+	*x = DeleteLUNsRequest{}
+	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteLUNsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteLUNsRequest) ProtoMessage() {}
+
+func (x *DeleteLUNsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteLUNsRequest.ProtoReflect.Descriptor instead.
+func (*DeleteLUNsRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DeleteLUNsRequest) GetLuns() []string {
+	if x != nil {
+		return x.Luns
+	}
+	return nil
+}
+
+func (x *DeleteLUNsRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type Description struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Naa           string                 `protobuf:"bytes,1,opt,name=naa,proto3" json:"naa,omitempty"`
@@ -1945,7 +1997,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2009,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2022,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{31}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Description) GetNaa() string {
@@ -2012,7 +2064,7 @@ type DescribeLUNsResponse struct {
 
 func (x *DescribeLUNsResponse) Reset() {
 	*x = DescribeLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2024,7 +2076,7 @@ func (x *DescribeLUNsResponse) String() string {
 func (*DescribeLUNsResponse) ProtoMessage() {}
 
 func (x *DescribeLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2037,7 +2089,7 @@ func (x *DescribeLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeLUNsResponse.ProtoReflect.Descriptor instead.
 func (*DescribeLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{32}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DescribeLUNsResponse) GetLuns() []*Description {
@@ -2064,7 +2116,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2128,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2141,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{33}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Source) GetNaa() string {
@@ -2117,7 +2169,7 @@ type PrepareSetRequest struct {
 
 func (x *PrepareSetRequest) Reset() {
 	*x = PrepareSetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2181,7 @@ func (x *PrepareSetRequest) String() string {
 func (*PrepareSetRequest) ProtoMessage() {}
 
 func (x *PrepareSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2194,7 @@ func (x *PrepareSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSetRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{34}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PrepareSetRequest) GetSetId() string {
@@ -2177,7 +2229,7 @@ type PrepareSetResponse struct {
 
 func (x *PrepareSetResponse) Reset() {
 	*x = PrepareSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2241,7 @@ func (x *PrepareSetResponse) String() string {
 func (*PrepareSetResponse) ProtoMessage() {}
 
 func (x *PrepareSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2254,7 @@ func (x *PrepareSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSetResponse.ProtoReflect.Descriptor instead.
 func (*PrepareSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{35}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PrepareSetResponse) GetTargets() []*Target {
@@ -2235,7 +2287,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2299,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2312,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{36}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetRequest) GetSetId() string {
@@ -2279,7 +2331,7 @@ type CommitSetResponse struct {
 
 func (x *CommitSetResponse) Reset() {
 	*x = CommitSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2343,7 @@ func (x *CommitSetResponse) String() string {
 func (*CommitSetResponse) ProtoMessage() {}
 
 func (x *CommitSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2356,7 @@ func (x *CommitSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSetResponse.ProtoReflect.Descriptor instead.
 func (*CommitSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{37}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CommitSetResponse) GetTookNs() int64 {
@@ -2323,7 +2375,7 @@ type PostCommitSetResponse struct {
 
 func (x *PostCommitSetResponse) Reset() {
 	*x = PostCommitSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2387,7 @@ func (x *PostCommitSetResponse) String() string {
 func (*PostCommitSetResponse) ProtoMessage() {}
 
 func (x *PostCommitSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2400,7 @@ func (x *PostCommitSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostCommitSetResponse.ProtoReflect.Descriptor instead.
 func (*PostCommitSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{38}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PostCommitSetResponse) GetGeneration() uint64 {
@@ -2370,7 +2422,7 @@ type AbortSetRequest struct {
 
 func (x *AbortSetRequest) Reset() {
 	*x = AbortSetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2434,7 @@ func (x *AbortSetRequest) String() string {
 func (*AbortSetRequest) ProtoMessage() {}
 
 func (x *AbortSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2447,7 @@ func (x *AbortSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSetRequest.ProtoReflect.Descriptor instead.
 func (*AbortSetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{39}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AbortSetRequest) GetSetId() string {
@@ -2422,7 +2474,7 @@ type TargetLUNsRequest struct {
 
 func (x *TargetLUNsRequest) Reset() {
 	*x = TargetLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2486,7 @@ func (x *TargetLUNsRequest) String() string {
 func (*TargetLUNsRequest) ProtoMessage() {}
 
 func (x *TargetLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2499,7 @@ func (x *TargetLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetLUNsRequest.ProtoReflect.Descriptor instead.
 func (*TargetLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{40}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TargetLUNsRequest) GetSetId() string {
@@ -2473,7 +2525,7 @@ type TargetLUNsResponse struct {
 
 func (x *TargetLUNsResponse) Reset() {
 	*x = TargetLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2537,7 @@ func (x *TargetLUNsResponse) String() string {
 func (*TargetLUNsResponse) ProtoMessage() {}
 
 func (x *TargetLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2550,7 @@ func (x *TargetLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetLUNsResponse.ProtoReflect.Descriptor instead.
 func (*TargetLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{41}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TargetLUNsResponse) GetTargets() []string {
@@ -2520,7 +2572,7 @@ type IssueTicketRequest struct {
 
 func (x *IssueTicketRequest) Reset() {
 	*x = IssueTicketRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2584,7 @@ func (x *IssueTicketRequest) String() string {
 func (*IssueTicketRequest) ProtoMessage() {}
 
 func (x *IssueTicketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2597,7 @@ func (x *IssueTicketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTicketRequest.ProtoReflect.Descriptor instead.
 func (*IssueTicketRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{42}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *IssueTicketRequest) GetSetId() string {
@@ -2589,7 +2641,7 @@ type LocateLUNsRequest struct {
 
 func (x *LocateLUNsRequest) Reset() {
 	*x = LocateLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2653,7 @@ func (x *LocateLUNsRequest) String() string {
 func (*LocateLUNsRequest) ProtoMessage() {}
 
 func (x *LocateLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2666,7 @@ func (x *LocateLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateLUNsRequest.ProtoReflect.Descriptor instead.
 func (*LocateLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{43}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LocateLUNsRequest) GetSetId() string {
@@ -2662,7 +2714,7 @@ type ReleaseImportRequest struct {
 
 func (x *ReleaseImportRequest) Reset() {
 	*x = ReleaseImportRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2674,7 +2726,7 @@ func (x *ReleaseImportRequest) String() string {
 func (*ReleaseImportRequest) ProtoMessage() {}
 
 func (x *ReleaseImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2687,7 +2739,7 @@ func (x *ReleaseImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseImportRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseImportRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{44}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReleaseImportRequest) GetSetId() string {
@@ -2718,7 +2770,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2782,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2795,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{45}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Opened) GetNaa() string {
@@ -2799,7 +2851,7 @@ type OpenLUNsResponse struct {
 
 func (x *OpenLUNsResponse) Reset() {
 	*x = OpenLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2863,7 @@ func (x *OpenLUNsResponse) String() string {
 func (*OpenLUNsResponse) ProtoMessage() {}
 
 func (x *OpenLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2876,7 @@ func (x *OpenLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLUNsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{46}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OpenLUNsResponse) GetToken() []byte {
@@ -2858,7 +2910,7 @@ type SetLUNAccessRequest struct {
 
 func (x *SetLUNAccessRequest) Reset() {
 	*x = SetLUNAccessRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2922,7 @@ func (x *SetLUNAccessRequest) String() string {
 func (*SetLUNAccessRequest) ProtoMessage() {}
 
 func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2935,7 @@ func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLUNAccessRequest.ProtoReflect.Descriptor instead.
 func (*SetLUNAccessRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{47}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SetLUNAccessRequest) GetLuns() []string {
@@ -3040,7 +3092,10 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\tsupported\x18\x01 \x01(\bR\tsupported\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"!\n" +
 	"\vLUNsRequest\x12\x12\n" +
-	"\x04luns\x18\x01 \x03(\tR\x04luns\"p\n" +
+	"\x04luns\x18\x01 \x03(\tR\x04luns\"=\n" +
+	"\x11DeleteLUNsRequest\x12\x12\n" +
+	"\x04luns\x18\x01 \x03(\tR\x04luns\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"p\n" +
 	"\vDescription\x12\x10\n" +
 	"\x03naa\x18\x01 \x01(\tR\x03naa\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1e\n" +
@@ -3131,7 +3186,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"SetCluster\x12!.umbra.array.v1.SetClusterRequest\x1a\x15.umbra.array.v1.Empty\x12P\n" +
 	"\tListHosts\x12 .umbra.array.v1.ListHostsRequest\x1a!.umbra.array.v1.ListHostsResponse\x12M\n" +
 	"\bListSets\x12\x1f.umbra.array.v1.ListSetsRequest\x1a .umbra.array.v1.ListSetsResponse\x12[\n" +
-	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xbb\f\n" +
+	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xc1\f\n" +
 	"\vHostService\x12R\n" +
 	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
@@ -3153,9 +3208,9 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12N\n" +
 	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
 	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12C\n" +
-	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12E\n" +
+	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12K\n" +
 	"\n" +
-	"DeleteLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12O\n" +
+	"DeleteLUNs\x12!.umbra.array.v1.DeleteLUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12O\n" +
 	"\fSetLUNAccess\x12#.umbra.array.v1.SetLUNAccessRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02B\xbc\x01\n" +
 	"\x12com.umbra.array.v1B\n" +
 	"ArrayProtoP\x01Z>github.com/umbra-vss/umbra/internal/gen/umbra/array/v1;arrayv1\xa2\x02\x03UAX\xaa\x02\x0eUmbra.Array.V1\xca\x02\x0fUmbra\\Array_\\V1\xe2\x02\x1bUmbra\\Array_\\V1\\GPBMetadata\xea\x02\x10Umbra::Array::V1b\x06proto3"
@@ -3173,7 +3228,7 @@ func file_umbra_array_v1_array_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_array_v1_array_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_umbra_array_v1_array_proto_goTypes = []any{
 	(Access)(0),                      // 0: umbra.array.v1.Access
 	(*Empty)(nil),                    // 1: umbra.array.v1.Empty
@@ -3207,23 +3262,24 @@ var file_umbra_array_v1_array_proto_goTypes = []any{
 	(*AreLUNsSupportedRequest)(nil),  // 29: umbra.array.v1.AreLUNsSupportedRequest
 	(*AreLUNsSupportedResponse)(nil), // 30: umbra.array.v1.AreLUNsSupportedResponse
 	(*LUNsRequest)(nil),              // 31: umbra.array.v1.LUNsRequest
-	(*Description)(nil),              // 32: umbra.array.v1.Description
-	(*DescribeLUNsResponse)(nil),     // 33: umbra.array.v1.DescribeLUNsResponse
-	(*Source)(nil),                   // 34: umbra.array.v1.Source
-	(*PrepareSetRequest)(nil),        // 35: umbra.array.v1.PrepareSetRequest
-	(*PrepareSetResponse)(nil),       // 36: umbra.array.v1.PrepareSetResponse
-	(*SetRequest)(nil),               // 37: umbra.array.v1.SetRequest
-	(*CommitSetResponse)(nil),        // 38: umbra.array.v1.CommitSetResponse
-	(*PostCommitSetResponse)(nil),    // 39: umbra.array.v1.PostCommitSetResponse
-	(*AbortSetRequest)(nil),          // 40: umbra.array.v1.AbortSetRequest
-	(*TargetLUNsRequest)(nil),        // 41: umbra.array.v1.TargetLUNsRequest
-	(*TargetLUNsResponse)(nil),       // 42: umbra.array.v1.TargetLUNsResponse
-	(*IssueTicketRequest)(nil),       // 43: umbra.array.v1.IssueTicketRequest
-	(*LocateLUNsRequest)(nil),        // 44: umbra.array.v1.LocateLUNsRequest
-	(*ReleaseImportRequest)(nil),     // 45: umbra.array.v1.ReleaseImportRequest
-	(*Opened)(nil),                   // 46: umbra.array.v1.Opened
-	(*OpenLUNsResponse)(nil),         // 47: umbra.array.v1.OpenLUNsResponse
-	(*SetLUNAccessRequest)(nil),      // 48: umbra.array.v1.SetLUNAccessRequest
+	(*DeleteLUNsRequest)(nil),        // 32: umbra.array.v1.DeleteLUNsRequest
+	(*Description)(nil),              // 33: umbra.array.v1.Description
+	(*DescribeLUNsResponse)(nil),     // 34: umbra.array.v1.DescribeLUNsResponse
+	(*Source)(nil),                   // 35: umbra.array.v1.Source
+	(*PrepareSetRequest)(nil),        // 36: umbra.array.v1.PrepareSetRequest
+	(*PrepareSetResponse)(nil),       // 37: umbra.array.v1.PrepareSetResponse
+	(*SetRequest)(nil),               // 38: umbra.array.v1.SetRequest
+	(*CommitSetResponse)(nil),        // 39: umbra.array.v1.CommitSetResponse
+	(*PostCommitSetResponse)(nil),    // 40: umbra.array.v1.PostCommitSetResponse
+	(*AbortSetRequest)(nil),          // 41: umbra.array.v1.AbortSetRequest
+	(*TargetLUNsRequest)(nil),        // 42: umbra.array.v1.TargetLUNsRequest
+	(*TargetLUNsResponse)(nil),       // 43: umbra.array.v1.TargetLUNsResponse
+	(*IssueTicketRequest)(nil),       // 44: umbra.array.v1.IssueTicketRequest
+	(*LocateLUNsRequest)(nil),        // 45: umbra.array.v1.LocateLUNsRequest
+	(*ReleaseImportRequest)(nil),     // 46: umbra.array.v1.ReleaseImportRequest
+	(*Opened)(nil),                   // 47: umbra.array.v1.Opened
+	(*OpenLUNsResponse)(nil),         // 48: umbra.array.v1.OpenLUNsResponse
+	(*SetLUNAccessRequest)(nil),      // 49: umbra.array.v1.SetLUNAccessRequest
 }
 var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	4,  // 0: umbra.array.v1.LUNResponse.lun:type_name -> umbra.array.v1.LUN
@@ -3233,11 +3289,11 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	20, // 4: umbra.array.v1.ListSetsResponse.sets:type_name -> umbra.array.v1.Set
 	25, // 5: umbra.array.v1.DescribeResponse.stores:type_name -> umbra.array.v1.Store
 	4,  // 6: umbra.array.v1.ReportLUNsResponse.luns:type_name -> umbra.array.v1.LUN
-	32, // 7: umbra.array.v1.DescribeLUNsResponse.luns:type_name -> umbra.array.v1.Description
-	47, // 8: umbra.array.v1.DescribeLUNsResponse.opened:type_name -> umbra.array.v1.OpenLUNsResponse
-	34, // 9: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
+	33, // 7: umbra.array.v1.DescribeLUNsResponse.luns:type_name -> umbra.array.v1.Description
+	48, // 8: umbra.array.v1.DescribeLUNsResponse.opened:type_name -> umbra.array.v1.OpenLUNsResponse
+	35, // 9: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
 	19, // 10: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
-	46, // 11: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
+	47, // 11: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
 	0,  // 12: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
 	2,  // 13: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
 	5,  // 14: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
@@ -3255,21 +3311,21 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	27, // 26: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
 	29, // 27: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
 	31, // 28: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
-	35, // 29: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
-	37, // 30: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
-	37, // 31: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
-	37, // 32: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
-	40, // 33: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
-	41, // 34: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
-	43, // 35: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
-	44, // 36: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
-	44, // 37: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
-	45, // 38: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
+	36, // 29: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
+	38, // 30: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
+	38, // 31: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
+	38, // 32: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
+	41, // 33: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
+	42, // 34: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
+	44, // 35: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
+	45, // 36: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
+	45, // 37: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
+	46, // 38: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
 	31, // 39: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
 	31, // 40: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
 	31, // 41: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 42: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.LUNsRequest
-	48, // 43: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
+	32, // 42: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.DeleteLUNsRequest
+	49, // 43: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
 	3,  // 44: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
 	6,  // 45: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
 	8,  // 46: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
@@ -3285,18 +3341,18 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	26, // 56: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
 	28, // 57: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
 	30, // 58: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
-	33, // 59: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	36, // 60: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
+	34, // 59: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	37, // 60: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
 	1,  // 61: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
-	38, // 62: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
-	39, // 63: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
+	39, // 62: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
+	40, // 63: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
 	1,  // 64: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
-	42, // 65: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
+	43, // 65: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
 	23, // 66: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	33, // 67: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	33, // 68: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
+	34, // 67: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	34, // 68: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
 	1,  // 69: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
-	47, // 70: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
+	48, // 70: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
 	1,  // 71: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
 	1,  // 72: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
 	1,  // 73: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
@@ -3319,7 +3375,7 @@ func file_umbra_array_v1_array_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_array_v1_array_proto_rawDesc), len(file_umbra_array_v1_array_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -489,7 +489,7 @@ type HostServiceClient interface {
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
-	DeleteLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
+	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
 	SetLUNAccess(context.Context, *connect.Request[v1.SetLUNAccessRequest]) (*connect.Response[v1.Empty], error)
 }
 
@@ -620,7 +620,7 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
-		deleteLUNs: connect.NewClient[v1.LUNsRequest, v1.Empty](
+		deleteLUNs: connect.NewClient[v1.DeleteLUNsRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceDeleteLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("DeleteLUNs")),
@@ -656,7 +656,7 @@ type hostServiceClient struct {
 	openLUNs         *connect.Client[v1.LUNsRequest, v1.OpenLUNsResponse]
 	closeLUNs        *connect.Client[v1.LUNsRequest, v1.Empty]
 	maskLUNs         *connect.Client[v1.LUNsRequest, v1.Empty]
-	deleteLUNs       *connect.Client[v1.LUNsRequest, v1.Empty]
+	deleteLUNs       *connect.Client[v1.DeleteLUNsRequest, v1.Empty]
 	setLUNAccess     *connect.Client[v1.SetLUNAccessRequest, v1.Empty]
 }
 
@@ -746,7 +746,7 @@ func (c *hostServiceClient) MaskLUNs(ctx context.Context, req *connect.Request[v
 }
 
 // DeleteLUNs calls umbra.array.v1.HostService.DeleteLUNs.
-func (c *hostServiceClient) DeleteLUNs(ctx context.Context, req *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error) {
+func (c *hostServiceClient) DeleteLUNs(ctx context.Context, req *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error) {
 	return c.deleteLUNs.CallUnary(ctx, req)
 }
 
@@ -778,7 +778,7 @@ type HostServiceHandler interface {
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
-	DeleteLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
+	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
 	SetLUNAccess(context.Context, *connect.Request[v1.SetLUNAccessRequest]) (*connect.Response[v1.Empty], error)
 }
 
@@ -1036,7 +1036,7 @@ func (UnimplementedHostServiceHandler) MaskLUNs(context.Context, *connect.Reques
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.MaskLUNs is not implemented"))
 }
 
-func (UnimplementedHostServiceHandler) DeleteLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error) {
+func (UnimplementedHostServiceHandler) DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.DeleteLUNs is not implemented"))
 }
 
