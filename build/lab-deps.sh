@@ -12,7 +12,7 @@ set -eu
 cache=${1:-${UMBRA_LAB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/umbra-lab}}
 
 # What the guests run. Whatever these depend on comes along.
-packages="busybox-static kmod udev lvm2 dmsetup open-iscsi e2fsprogs xfsprogs
+packages="busybox-static dash kmod udev lvm2 dmsetup open-iscsi e2fsprogs xfsprogs
 btrfs-progs nvme-cli util-linux mount fdisk sg3-utils sg3-utils-udev iproute2
 multipath-tools base-passwd nbd-client"
 kernel=linux-image-cloud-amd64

@@ -35,7 +35,7 @@ func (e *Failed) Error() string {
 // patience is how long a command may take whose context has no deadline.
 const patience = 2 * time.Minute
 
-// Run runs a shell command on the machine and waits for it. The error is a
+// Run runs a shell command (sh -e) on the machine and waits for it. The error is a
 // *Failed if it ended with another code than 0. When the context ends, or after
 // two minutes if it has no deadline, the command is killed with its children.
 func (m *Machine) Run(ctx context.Context, format string, args ...any) (Result, error) {
@@ -94,7 +94,9 @@ func (m *Machine) run(ctx context.Context, stdin io.Reader, command string) (Res
 	if err != nil {
 		return Result{}, fmt.Errorf("%s: %s: %w", m.Name, command, err)
 	}
+	begin := time.Now()
 	w, err := c.wait(ctx, id, r)
+	m.note(command, w.Code, time.Since(begin))
 	out := Result{Code: w.Code, Stdout: stdout.String(), Stderr: stderr.String()}
 	switch {
 	case err != nil:
@@ -105,6 +107,17 @@ func (m *Machine) run(ctx context.Context, stdin io.Reader, command string) (Res
 		return out, &Failed{Machine: m.Name, Command: command, Result: out}
 	}
 	return out, nil
+}
+
+// note keeps what was run, how it ended and how long it took, in
+// <machine>-commands.log.
+func (m *Machine) note(command string, code int, took time.Duration) {
+	f, err := os.OpenFile(filepath.Join(m.lab.logs, m.Name+"-commands.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "%s %6d ms, code %d: %s\n", time.Now().Format("15:04:05.000"), took.Milliseconds(), code, command)
 }
 
 func (m *Machine) line() (*control, error) {

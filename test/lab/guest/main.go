@@ -17,9 +17,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "agent" {
-		if err := serve(os.Getenv("LAB_TROUBLE")); err != nil {
-			say("agent: %v", err)
-		}
+		say("agent: %v", serve(os.Getenv("LAB_TROUBLE")))
 		powerOff()
 	}
 	if os.Getpid() != 1 {

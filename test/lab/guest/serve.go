@@ -96,9 +96,10 @@ func (a *agent) run(f wire.Frame) {
 }
 
 // start runs a command in a session of its own, so that it and its children can
-// be signalled together.
+// be signalled together. The first step that fails is the last: a scenario that
+// goes on after it would prove something else than it says.
 func (a *agent) start(id uint32, c wire.Command) error {
-	cmd := exec.Command("/bin/sh", "-c", c.Shell)
+	cmd := exec.Command("/bin/sh", "-ec", c.Shell)
 	cmd.Dir, cmd.Env = "/root", append(os.Environ(), c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	in, err := cmd.StdinPipe()

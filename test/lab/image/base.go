@@ -47,7 +47,7 @@ func (b *base) skeleton() error {
 			return err
 		}
 	}
-	for _, l := range [][2]string{{"bin", "usr/bin"}, {"sbin", "usr/sbin"}, {"lib", "usr/lib"}, {"lib64", "usr/lib64"}, {"var/run", "/run"}, {"var/lock", "/run/lock"}, {"etc/mtab", "/proc/self/mounts"}} {
+	for _, l := range [][2]string{{"bin", "usr/bin"}, {"sbin", "usr/sbin"}, {"lib", "usr/lib"}, {"lib64", "usr/lib64"}, {"var/run", "/run"}, {"var/lock", "/run/lock"}, {"usr/bin/sh", "dash"}, {"etc/mtab", "/proc/self/mounts"}} {
 		if err := b.out.symlink(l[0], l[1]); err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func (b *base) applets() error {
 		return fmt.Errorf("busybox --list: %w", err)
 	}
 	for _, a := range strings.Fields(string(list)) {
-		if b.has["usr/bin/"+a] || b.has["usr/sbin/"+a] || a == "init" {
+		if b.has["usr/bin/"+a] || b.has["usr/sbin/"+a] || a == "sh" || a == "ash" || a == "init" {
 			continue
 		}
 		if err := b.out.symlink("usr/bin/"+a, "busybox"); err != nil {

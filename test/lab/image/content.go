@@ -6,7 +6,7 @@ package image
 // programs come with the libraries that they are linked to. A link comes with
 // what it points to.
 var programs = []string{
-	"usr/bin/busybox", "usr/bin/kmod", "usr/sbin/modprobe", "usr/sbin/insmod", "usr/sbin/rmmod", "usr/sbin/lsmod", "usr/sbin/modinfo",
+	"usr/bin/dash", "usr/bin/busybox", "usr/bin/kmod", "usr/sbin/modprobe", "usr/sbin/insmod", "usr/sbin/rmmod", "usr/sbin/lsmod", "usr/sbin/modinfo",
 	"usr/bin/udevadm", "usr/lib/systemd/systemd-udevd",
 	"usr/bin/mount", "usr/bin/umount", "usr/bin/findmnt", "usr/bin/lsblk", "usr/bin/nsenter", "usr/bin/unshare", "usr/bin/flock", "usr/bin/setpriv",
 	"usr/sbin/losetup", "usr/sbin/blkid", "usr/sbin/fsfreeze", "usr/sbin/blockdev", "usr/sbin/wipefs", "usr/sbin/sfdisk", "usr/sbin/blkdiscard", "usr/sbin/fstrim",

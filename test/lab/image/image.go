@@ -103,7 +103,7 @@ func baseOf(cache, root, guest string) (string, error) {
 }
 
 // layout is raised when the code that writes the base changes what it writes.
-const layout = 2
+const layout = 3
 
 func digest(cache, guest string) (string, error) {
 	h := sha256.New()

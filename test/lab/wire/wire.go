@@ -25,7 +25,7 @@ const (
 	Exit                   // guest: a Result
 )
 
-// Command is run by a shell.
+// Command is run by a shell with -e.
 type Command struct {
 	Shell string   `json:"shell"`
 	Env   []string `json:"env,omitempty"`
