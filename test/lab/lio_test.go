@@ -1,6 +1,8 @@
 package lab_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/umbra-vss/umbra/lun"
@@ -60,13 +62,20 @@ func (b byHand) login(host *lab.Machine) {
 	host.Sh("iscsiadm -m discovery -t st -p array && iscsiadm -m node -T %s -p %s --login", targetName, b.array.Address())
 }
 
-// scan makes one LUN arrive, and udev be done with it, and returns its disk's
-// name, "" if it does not come. (The kernel has scanned when the write returns;
-// a moment is for its event.)
-func scan(host *lab.Machine, number int, naa lun.NAA) string {
-	return host.Sh(`h=$(ls /sys/class/iscsi_host | head -n 1); echo "0 0 %d" >/sys/class/scsi_host/$h/scan
-for i in $(seq 10); do grep -ls %s /sys/block/sd*/device/wwid && break; sleep 0.05; done | cut -d/ -f4
-udevadm settle`, number, naa)
+// scan makes LUNs arrive that have the numbers from 0, and udev be done with
+// them, and returns their disks' names, "-" for one that did not come. Nothing
+// else is scanned.
+func scan(host *lab.Machine, naas ...lun.NAA) []string {
+	var script strings.Builder
+	script.WriteString("h=$(ls /sys/class/iscsi_host | head -n 1)\n")
+	for i := range naas {
+		fmt.Fprintf(&script, "echo '0 0 %d' >/sys/class/scsi_host/$h/scan\n", i)
+	}
+	script.WriteString("udevadm settle\n")
+	for _, naa := range naas {
+		fmt.Fprintf(&script, "f=$(grep -ls %s /sys/block/sd*/device/wwid | cut -d/ -f4); echo ${f:--}\n", naa)
+	}
+	return strings.Fields(host.Sh("%s", script.String()))
 }
 
 func parseNAA(t *testing.T, s string) lun.NAA {
@@ -91,11 +100,11 @@ func TestByHand(t *testing.T) {
 	san := newByHand(array, "a", "b")
 	one, two := parseNAA(t, "naa.6001405000000000000000000000001a"), parseNAA(t, "naa.6001405000000000000000000000002b")
 	san.create("one", "64M", one)
-	san.give("one", "a", 7)
+	san.give("one", "a", 0)
 	san.login(a)
 	san.login(b)
-	disk := scan(a, 7, one)
-	if disk == "" {
+	disk := scan(a, one)[0]
+	if disk == "-" {
 		t.Fatalf("no disk on a:\n%s", a.Sh("ls /sys/block; cat /sys/block/sd*/device/wwid || true"))
 	}
 	a.Sh("mkfs.ext4 -q /dev/%s && mount /dev/%[1]s /mnt && echo hello >/mnt/greeting && umount /mnt", disk)
@@ -104,18 +113,18 @@ func TestByHand(t *testing.T) {
 	}
 	page := a.Sh("sg_vpd --page=di /dev/%s", disk)
 	t.Log(page)
-	if got := scan(b, 7, one); got != "" {
+	if got := scan(b, one)[0]; got != "-" {
 		t.Errorf("b sees %s, which is a's", got)
 	}
 	// The number is used again, for another LUN and another host.
 	a.Sh("echo 1 >/sys/block/%s/device/delete", disk)
-	san.take("a", 7)
+	san.take("a", 0)
 	san.create("two", "32M", two)
-	san.give("two", "b", 7)
-	if got := scan(b, 7, two); got == "" {
+	san.give("two", "b", 0)
+	if got := scan(b, two)[0]; got == "-" {
 		t.Errorf("no disk on b:\n%s", b.Sh("ls /sys/block; cat /sys/block/sd*/device/wwid || true"))
 	}
-	if got := scan(a, 7, one); got != "" {
+	if got := scan(a, one)[0]; got != "-" {
 		t.Errorf("%s is still on a", got)
 	}
 }
