@@ -95,7 +95,7 @@ type LUN struct {
 	Size       uint64 `json:"size"`   // bytes
 	ReadOnly   bool   `json:"read_only"`
 	DiskSeq    uint64 `json:"disk_seq"`
-	State      string `json:"state"` // original, unmasking, imported, orphaned, deleting
+	State      string `json:"state"` // original, unmasking, imported, orphaned, deleting, detaching
 	SetID      vss.ID `json:"set_id,omitzero"`
 	SnapshotID vss.ID `json:"snapshot_id,omitzero"`
 	Reason     string `json:"reason,omitempty"`

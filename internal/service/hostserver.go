@@ -74,7 +74,11 @@ func (v Server) DetachLUN(ctx context.Context, req *connect.Request[vssv1.Detach
 }
 
 func deviceProto(d block.Device) *vssv1.LUN {
-	return &vssv1.LUN{Name: d.LUN.Name(), Device: d.Path, Size: d.Size, ReadOnly: d.ReadOnly, DiskSeq: d.DiskSeq, State: "original"}
+	l := &vssv1.LUN{Name: d.LUN.Name(), Device: d.Path, Size: d.Size, ReadOnly: d.ReadOnly, DiskSeq: d.DiskSeq, State: "original"}
+	if d.Going() {
+		l.State, l.Reason = "detaching", "it is detached and goes when its last user has closed it"
+	}
+	return l
 }
 
 // ListLUNs joins what is attached with what the catalogue knows.

@@ -98,6 +98,49 @@ func TestDeleteByForce(t *testing.T) {
 	f.works(v, w)
 }
 
+// TestKilledDeletingByForce: the daemon dies at every point while somebody reads.
+// At its next start the deletion is finished, by force, and the reader reads on.
+func TestKilledDeletingByForce(t *testing.T) {
+	f := newFixture(t)
+	v, _, _ := f.volume("v", "ext4")
+	f.put(v, "story", "a story")
+	for _, point := range f.points("delete.") {
+		f.run(point, func(g *fixture) {
+			set := g.create("app-rollback", v)
+			im, err := g.importOn(g.b, set.doc)
+			g.must(err)
+			r, err := os.Open(g.b.Path(im.Copies[0].DeviceObject + "/story"))
+			g.must(err)
+			defer r.Close()
+			g.armOn(g.b, point+"=kill")
+			if _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String(), "--force"); err == nil {
+				g.Fatal("delete succeeded though the daemon died")
+			}
+			<-g.b.DaemonDone()
+			g.must(g.b.StartDaemon(g.ctx, nil))
+			if c, a := g.copiesOn(g.b), g.copiesOnArray(); len(c)+len(a) != 0 {
+				g.Errorf("copies left: %+v %+v", c, a)
+			}
+			if got, err := io.ReadAll(r); err != nil || string(got) != "a story" {
+				g.Errorf("the reader got %q, %v", got, err)
+			}
+			out, err := g.b.Umbra(g.ctx, "list", "luns", "--output", "json")
+			if g.must(err); !strings.Contains(out, `"detaching"`) || strings.Contains(out, `"original"`) {
+				g.Errorf("what is read is listed as %s", out)
+			}
+			g.must(r.Close())
+			device := strings.TrimPrefix(im.Copies[0].BlockDevice, "/dev/")
+			eventually(g, "the device is gone", 10*time.Second, func() bool {
+				b, err := os.ReadFile("/sys/block/" + device + "/loop/backing_file")
+				return err != nil || !strings.Contains(string(b), g.site.Dir+"/")
+			})
+			g.nothingOn(g.b)
+			g.must(os.Remove(set.doc))
+		})
+	}
+	f.works(v)
+}
+
 // strays are the files of the array's store that no LUN of it has.
 func (f *fixture) strays() []string {
 	f.Helper()

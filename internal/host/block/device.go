@@ -41,6 +41,10 @@ func BaseName(path string) string { return strings.TrimPrefix(path, "/dev/") }
 // Dev is the device number as stat(2) has it.
 func (d Device) Dev() uint64 { return unix.Mkdev(d.Major, d.Minor) }
 
+// Going reports whether the device is detached, as far as that goes, and there
+// only for who still uses it.
+func (d Device) Going() bool { return d.Loop != nil && d.Loop.Autoclear }
+
 // Qualified reports whether the device says something by which it can be told
 // from every other LUN (page 0x83 type 1, 2, 3 or 8).
 func (d Device) Qualified() bool {

@@ -147,7 +147,7 @@ func (i *Initiator) enumerate(ctx context.Context) (map[lun.NAA]block.Device, er
 	}
 	here := make(map[lun.NAA]block.Device)
 	for _, dev := range all {
-		if !dev.Loop.Autoclear {
+		if !dev.Going() {
 			here[dev.Loop.NAA] = dev
 		}
 	}
