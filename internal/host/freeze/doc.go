@@ -21,7 +21,9 @@
 //   - FIFREEZE answering EBUSY means somebody else froze the filesystem. It is
 //     not ours, so it is never thawed.
 //   - [Guard.Thaw] reports success only if every FITHAW said "was frozen" and
-//     no watched block device had a sector written or discarded meanwhile.
+//     no watched block device had a sector written or discarded meanwhile. A
+//     filesystem mounted with discard may discard: ext4 sends what it had freed
+//     from a worker that freezing does not wait for.
 //   - [WriteIntent] records what is about to be held, before it is. If daemon
 //     and guard both die, [RecoverIntents] thaws by that record.
 //

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/moby/sys/mountinfo"
@@ -27,6 +28,7 @@ type Filesystem struct {
 	fsType   string
 	source   string
 	super    DeviceNumber // of the superblock; on btrfs not what stat says
+	discards bool         // mounted with discard: it tells its devices what it freed, also while frozen
 	mu       sync.Mutex
 	fd       int   // -1 when closed
 	counters []int // sysfs `stat` of each of devices
@@ -108,6 +110,9 @@ func (f *Filesystem) findMount() error {
 	m := infos[0]
 	f.fsType, f.source = m.FSType, m.Source
 	f.super = DeviceNumber{uint32(m.Major), uint32(m.Minor)}
+	f.discards = slices.ContainsFunc(strings.Split(m.VFSOptions, ","), func(o string) bool {
+		return o == "discard" || strings.HasPrefix(o, "discard=")
+	})
 	return nil
 }
 

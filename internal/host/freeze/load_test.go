@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -80,6 +81,48 @@ func TestHoldUnderLoadIsNotMistakenForWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A discard of somebody else breaks a hold, and one that the filesystem may have
+// sent by itself does not.
+func TestDiscardInHold(t *testing.T) {
+	for _, options := range []string{"nodiscard", "discard"} {
+		t.Run(options, func(t *testing.T) {
+			v := newVolume(t, "ext4")
+			if err := unix.Mount("", v.mount, "", unix.MS_REMOUNT, options); err != nil {
+				t.Fatal(err)
+			}
+			fss := open(t, v)
+			if err := fss[0].Sync(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			g := startGuard(t, fss, freeze.Options{})
+			mustFreeze(t, g)
+			err := discard(v.loop, 8<<20, 1<<20)
+			r := g.Thaw()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Filesystems[0].SectorsDiscarded != 2048 || (r.Err == nil) != (options == "discard") {
+				t.Errorf("%v: %+v", r.Err, r.Filesystems)
+			}
+		})
+	}
+}
+
+// discard tells a device that a range of it is not used.
+func discard(device string, offset, length uint64) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	span := [2]uint64{offset, length}
+	const blkDiscard = 0x1277
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, f.Fd(), blkDiscard, uintptr(unsafe.Pointer(&span))); e != 0 {
+		return e
+	}
+	return nil
 }
 
 // Whenever the guard is killed or stopped, nothing stays frozen, and a hold

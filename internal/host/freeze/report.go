@@ -34,8 +34,8 @@ type FilesystemReport struct {
 	ThawBegin, ThawEnd     time.Duration
 	ThawErrno              unix.Errno // EINVAL: it was not frozen any more
 	SectorsWritten         uint64     // on its devices during the hold, 512 bytes each
-	SectorsDiscarded       uint64
-	Err                    error // what was wrong with the hold of this one
+	SectorsDiscarded       uint64     // likewise; of a filesystem mounted with discard they are space it had freed before
+	Err                    error      // what was wrong with the hold of this one
 }
 
 // makeReport reads the page and the daemon's own part. g.mu is held.
@@ -56,7 +56,7 @@ func (g *Guard) makeReport() *Report {
 		case f.ThawErrno == unix.EINVAL:
 			foreign = append(foreign, names...)
 			f.Err = holdBroken(names, reasonForeign, f.ThawErrno)
-		case f.SectorsWritten != 0 || f.SectorsDiscarded != 0:
+		case f.SectorsWritten != 0, f.SectorsDiscarded != 0 && !u.members[0].discards:
 			written = append(written, names...)
 			f.Err = holdBroken(names, reasonWritten, nil)
 		case !g.countersKnown(i):
