@@ -104,6 +104,17 @@ func TestDestroyIsTheOwners(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, a.DestroyLUNs(ctx, copies), vss.E_ACCESSDENIED, "another host's")
+	// Its administrator showed it to a third, who has it attached.
+	c := r.enroll("c", "")
+	if _, err := r.admin.Unmask(ctx, copies[0].String(), "c"); err != nil {
+		t.Fatal(err)
+	}
+	third, err := c.OpenLUNs(ctx, copies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeOpened(third)
+	wantCode(t, b.DestroyLUNs(ctx, copies), vss.VSS_E_VOLUME_IN_USE, "attached by c")
 	open, err := a.OpenLUNs(ctx, []lun.NAA{n})
 	if err != nil {
 		t.Fatal(err)
