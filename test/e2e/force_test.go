@@ -102,7 +102,7 @@ func TestDeleteByForce(t *testing.T) {
 // At its next start the deletion is finished, by force, and the reader reads on.
 func TestKilledDeletingByForce(t *testing.T) {
 	f := newFixture(t)
-	v, _, _ := f.volume("v", "ext4")
+	v, _, _ := f.volume("v", "btrfs") // which the kernel remembers by its UUID
 	f.put(v, "story", "a story")
 	for _, point := range f.points("delete.") {
 		f.run(point, func(g *fixture) {
