@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,8 +53,9 @@ share their blocks. If --dir is on a filesystem without reflink (ext4), the
 array makes an XFS image there and mounts it.
 
 Hosts talk to --listen addresses over mutual TLS; a host on this machine gets
-its LUNs as descriptors over --data-socket.`,
-		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --store-size 500G",
+its LUNs as descriptors over --data-socket. Hosts of other machines get theirs
+over iSCSI at --iscsi-portal, from the kernel's own target (LIO).`,
+		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --iscsi-portal 192.0.2.1:3260",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
 				return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "array serve", Object: cfg.Dir, Reason: "the array mounts its store and opens LUNs as root", Remedy: "Run it as root"}
@@ -84,6 +86,7 @@ its LUNs as descriptors over --data-socket.`,
 	f.StringVar(&cfg.DataSocket, "data-socket", "/run/umbra/array-data.sock", "socket that passes LUNs to hosts on this machine")
 	f.StringSliceVar(&cfg.Listen, "listen", []string{"unix:///run/umbra/array-hosts.sock"}, "where hosts call: tcp://HOST:PORT or unix:///PATH (mutual TLS on both)")
 	f.StringSliceVar(&cfg.Advertise, "advertise", nil, "addresses that join bundles name instead of --listen")
+	f.StringSliceVar(&cfg.ISCSIPortals, "iscsi-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over iSCSI")
 	f.DurationVar(&cfg.CloneLimit, "clone-limit", 2*time.Second, "refuse sets whose cloning would hold writes longer (at most 8s)")
 	f.Float64Var(&cfg.Watermark, "watermark", 0.05, "part of the store that is kept free")
 	f.StringVar(&storeSize, "store-size", "", "size of a new XFS image, e.g. 500G (default 64G, at most 80% of what is free)")
@@ -219,7 +222,8 @@ func (x *arrayAdmin) enroll() *cobra.Command {
 	var file, cluster string
 	c := &cobra.Command{Use: "enroll HOST", Short: "Make a host's join bundle",
 		Long: `Make the bundle with which HOST joins this array: its certificate and key, the
-array's addresses and keys. Enrolling a host again revokes its old certificate.`,
+array's addresses and keys, and if the array has iSCSI portals the host's iSCSI
+name and secrets. Enrolling a host again revokes its old certificate.`,
 		Example: "  umbra array enroll hostb --bundle hostb.bundle", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
 			if file == "" {
 				file = as[0] + ".bundle"
@@ -268,7 +272,7 @@ func (x *arrayAdmin) hostList() *cobra.Command {
 
 func (x *arrayAdmin) hostRemove() *cobra.Command {
 	var force bool
-	c := &cobra.Command{Use: "remove HOST", Short: "Revoke a host and mask every LUN from it", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
+	c := &cobra.Command{Use: "remove HOST", Short: "Revoke a host, end its iSCSI session, mask every LUN from it", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
 		return x.do(func(c *client.AdminClient) error {
 			if err := c.RemoveHost(cmd.Context(), as[0], force); err != nil {
 				return err
@@ -334,7 +338,10 @@ func (x *arrayAdmin) info() *cobra.Command {
 			return x.emit(i, func(w io.Writer) {
 				fmt.Fprintf(w, "Array:\t%s (%s)\nStore:\t%s\nSpace:\t%s free of %s\nClone limit:\t%s\nClone rate:\t%s per extent\nLUNs:\t%d\nCopies:\t%d\nSets:\t%d\nHosts:\t%d\n",
 					i.Name, i.ArrayID, i.Store, bytesText(i.FreeBytes), bytesText(i.TotalBytes), i.CloneLimit, i.ClonePerExtent, i.LUNs, i.Copies, i.Sets, i.Hosts)
-				for _, s := range append(i.Strays, i.Lost...) {
+				if len(i.Portals) > 0 {
+					fmt.Fprintf(w, "iSCSI portals:\t%s\n", strings.Join(i.Portals, ", "))
+				}
+				for _, s := range slices.Concat(i.Strays, i.Lost, i.Differences) {
 					fmt.Fprintf(w, "Attention:\t%s\n", s)
 				}
 			})

@@ -53,7 +53,10 @@ func (s adminServer) Info(context.Context, *connect.Request[arrayv1.InfoRequest]
 	out := &arrayv1.InfoResponse{ArrayId: id.ID.String(), Name: id.Name, Prefix: id.Prefix, Store: a.store.Dir(), Image: a.store.Image(),
 		TotalBytes: sp.Total, FreeBytes: sp.Free, WatermarkBytes: a.watermark(sp), CloneLimitNs: int64(a.cfg.CloneLimit),
 		ClonePerFileNs: int64(rate.File()), ClonePerExtentNs: int64(rate.Extent()), ClonesAtOnce: int32(rate.Parallel()), LastCommitNs: int64(rate.Last()),
-		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, Strays: strays}
+		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, Strays: strays, Differences: a.differencesNow()}
+	if a.exporter != nil {
+		out.Portals = a.exporter.Portals()
+	}
 	for _, l := range sortedLUNs(a.state.allLUNs()) {
 		if l.Copy {
 			out.Copies++

@@ -20,6 +20,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/backend/file"
 	"github.com/umbra-vss/umbra/internal/array/client"
+	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/array/fdpass"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/internal/failpoint"
@@ -40,7 +41,13 @@ type Config struct {
 	Watermark   float64       // part of the store kept free, 0 is 0.05
 	Lease       time.Duration // how long an unfinished set waits for its host; 0 is 15 min
 	StoreSize   int64         // bytes of a new store image; 0 is 64 GiB, at most 80 % of the free space
-	Logger      *slog.Logger  // nil discards
+
+	// ISCSIPortals are where hosts of other machines get their LUNs, ADDRESS:PORT.
+	// None: the array serves hosts on its own machine only.
+	ISCSIPortals []string
+	configfs     string
+
+	Logger *slog.Logger // nil discards
 }
 
 const (
@@ -72,6 +79,10 @@ type Array struct {
 	tls   *tls.Config
 
 	tokens tokens
+
+	exporter    exporter   // nil: none
+	exportMu    sync.Mutex // from reading a record to exporting it so
+	differences []string   // between the kernel's target and the database, found at start
 
 	pmu     sync.Mutex
 	pending map[vss.ID]*pending
@@ -128,6 +139,9 @@ func Open(ctx context.Context, cfg Config) (*Array, error) {
 	if err := a.recover(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.openExports(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.listen(id.ID); err != nil {
 		return nil, err
 	}
@@ -160,6 +174,9 @@ func (cfg Config) complete() (Config, error) {
 	}
 	if cfg.Watermark < 0 || cfg.Watermark > 0.9 {
 		return bad("watermark", "it is a part of the store", "Choose a watermark between 0 and 0.9")
+	}
+	if cfg.configfs == "" {
+		cfg.configfs = iscsi.Root
 	}
 	if cfg.Lease == 0 {
 		cfg.Lease = defaultLease
@@ -331,7 +348,8 @@ func ended(err error) error {
 }
 
 // Close aborts unfinished sets and gives everything back. The store stays
-// mounted while a LUN of it is attached.
+// mounted while a LUN of it is attached, and what is exported over the network
+// stays exported: the kernel serves it.
 func (a *Array) Close() {
 	a.closing.Do(func() {
 		for _, l := range a.hosts {

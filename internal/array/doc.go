@@ -11,7 +11,8 @@
 // them. The administrator talks to it over a unix socket as root; hosts talk
 // to it over mutual TLS, on unix sockets too, and are whoever their certificate
 // says. LUNs leave it as descriptors over a third socket (fdpass), against
-// tokens got over TLS.
+// tokens got over TLS, for hosts on the array's machine; for others they are
+// exported over the network (exports.go, package export).
 //
 // # A set of copies
 //
@@ -38,7 +39,10 @@
 //
 // Who has a LUN attached is asked of the kernel (file locks on the descriptors
 // that were handed out), not recorded: it costs no transaction and cannot be
-// wrong after a crash. A file in the store that the database does not know is
+// wrong after a crash. Over the network it is recorded, because no kernel knows:
+// a mask permits, and a LUN is exported to a host from when the host asks for it
+// until it says that it has let go. So what a host could find on its bus by
+// looking is what it has attached, and nothing more. A file in the store that the database does not know is
 // listed (Info, strays) and never deleted: it may be somebody's only copy. A
 // LUN whose file is missing is listed as lost. A copy a host breaks writable
 // is an original from then on: no host may delete it, no ticket opens it.

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
+	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/failpoint"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -44,14 +46,18 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	if err := fpEnrollBeforeRecord.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
+	var h *hostRecord
 	err = a.state.update(ctx, op, func(t *txn) error {
-		h := &hostRecord{Name: name, Cluster: cluster, Serial: leaf.SerialNumber.Text(16), Enrolled: a.now().UTC(), Expires: leaf.NotAfter.UTC()}
+		h = &hostRecord{Name: name, Cluster: cluster, Serial: leaf.SerialNumber.Text(16), Enrolled: a.now().UTC(), Expires: leaf.NotAfter.UTC()}
 		if old := t.host(name); old != nil {
-			h.Slot = old.Slot
+			h.Slot, h.LastNumber = old.Slot, old.LastNumber
 			h.Cluster = cmp.Or(cluster, old.Cluster)
 		} else {
 			t.edit().Slot++
 			h.Slot = t.edit().Slot
+		}
+		if a.exporter != nil {
+			h.CHAP = newCHAP(name)
 		}
 		t.putHost(h)
 		return nil
@@ -59,13 +65,21 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	if a.exporter != nil {
+		if err := a.exporter.Admit(h.peer()); err != nil {
+			return nil, err
+		}
+	}
 	if err := fpEnrollAfterRecord.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
 	id := a.state.identity()
 	b := client.Bundle{Version: client.BundleVersion, ArrayID: id.ID, ArrayName: id.Name, Prefix: id.Prefix, Host: name,
 		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, CA: a.ca.pem(), Cert: cert, Key: key,
-		TicketKey: a.ticket.Public().(ed25519.PublicKey)}
+		TicketKey: a.ticket.Public().(ed25519.PublicKey), ISCSI: a.bundleISCSI(h)}
+	if b.ISCSI != nil {
+		b.Version = client.BundleVersionISCSI
+	}
 	raw, err := b.Marshal()
 	if err != nil {
 		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: name, Reason: "the bundle cannot be written", Remedy: "Report it", Err: err}
@@ -73,7 +87,8 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	return raw, nil
 }
 
-// removeHost revokes a host and hides every LUN from it. Sets it imported stay
+// removeHost revokes a host, its iSCSI session included, and hides every LUN
+// from it. Sets it imported stay
 // bound to its name: a set is imported once.
 func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 	const op = "remove host"
@@ -85,6 +100,7 @@ func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 	if err := fpRemoveBeforeRecord.Hit(ctx); err != nil {
 		return injected(op, err)
 	}
+	var masked []lun.NAA
 	err := a.state.update(ctx, op, func(t *txn) error {
 		if t.host(name) == nil {
 			return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: name, Reason: "the array has no such host", Remedy: "List them with `umbra array host list`"}
@@ -98,6 +114,7 @@ func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 			}
 			if l.masked(name) {
 				t.putLUN(l.withMask(name, false))
+				masked = append(masked, l.NAA)
 			}
 		}
 		return nil
@@ -106,6 +123,15 @@ func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 		return err
 	}
 	a.tokens.revoke(name)
+	if a.exporter != nil {
+		// Its session first: that takes all its LUNs away at once.
+		if err := a.exporter.Revoke(iscsi.InitiatorName(name)); err != nil {
+			return err
+		}
+		if err := a.converge(masked...); err != nil {
+			return err
+		}
+	}
 	if err := fpRemoveAfterRecord.Hit(ctx); err != nil {
 		return injected(op, err)
 	}

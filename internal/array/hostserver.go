@@ -336,12 +336,31 @@ func (s hostServer) open(ctx context.Context, luns []lun.NAA) (*arrayv1.OpenLUNs
 	return out, nil
 }
 
-// CloseLUNs forgets tokens no one has come for. A descriptor that was handed
-// out needs no call: the kernel knows when it is gone.
+func (s hostServer) ExportLUNs(ctx context.Context, r *connect.Request[arrayv1.LUNsRequest]) (*connect.Response[arrayv1.ExportLUNsResponse], error) {
+	luns, err := parseNAAs(r.Msg.Luns)
+	if err != nil {
+		return nil, err
+	}
+	h := caller(ctx)
+	recs, err := s.a.exportLUNs(ctx, h, luns)
+	if err != nil {
+		return nil, err
+	}
+	out := &arrayv1.ExportLUNsResponse{Target: s.a.exporter.Name(), Portals: s.a.exporter.Portals()}
+	for _, l := range recs {
+		number, _ := l.exportTo(h.Name)
+		out.Luns = append(out.Luns, &arrayv1.Exported{Naa: l.NAA.String(), Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly, Number: uint32(number)})
+	}
+	return connect.NewResponse(out), nil
+}
+
+// CloseLUNs ends exports and forgets tokens no one has come for. A descriptor
+// that was handed out needs no call: the kernel knows when it is gone.
 func (s hostServer) CloseLUNs(ctx context.Context, r *connect.Request[arrayv1.LUNsRequest]) (*connect.Response[arrayv1.Empty], error) {
 	luns, err := parseNAAs(r.Msg.Luns)
 	if err == nil && len(luns) > 0 {
 		s.a.tokens.revoke(caller(ctx).Name, luns...)
+		err = s.a.unexport(ctx, caller(ctx).Name, luns)
 	}
 	return none(err)
 }

@@ -142,9 +142,16 @@ func (a *Array) clusterGuard(ctx context.Context, op string, h *hostRecord, l *l
 	if err != nil {
 		return err
 	}
+	src := a.state.lun(l.Source)
 	by = slices.DeleteFunc(by, func(name string) bool {
 		o := a.state.host(name)
-		return o == nil || o.Cluster != h.Cluster
+		if o == nil || o.Cluster != h.Cluster {
+			return true
+		}
+		// A member that went down has not detached. Its cluster knows that it is
+		// down, which is why it recovers elsewhere.
+		_, exported := src.exportTo(name)
+		return exported && !a.liveOver(name)
 	})
 	if len(by) == 0 {
 		return nil

@@ -121,8 +121,10 @@ func (a *Array) find(op, what string) (*lunRecord, error) {
 	return nil, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: what, Reason: "the array has no such LUN", Remedy: "List them with `umbra array lun list`"}
 }
 
-// attachedBy asks the kernel which hosts hold the LUN, after waiting at most d
-// for them to let go.
+// attachedBy lists the hosts that have the LUN: those for which the kernel holds
+// its file, after waiting at most d for them to let go, and those to which it is
+// exported over the network. One of the latter that is cut off counts: it comes
+// back within two minutes and writes what it holds.
 func (a *Array) attachedBy(ctx context.Context, n lun.NAA, d time.Duration) ([]string, error) {
 	slots, err := a.store.WaitUnheld(ctx, n, d)
 	if err != nil {
@@ -131,6 +133,11 @@ func (a *Array) attachedBy(ctx context.Context, n lun.NAA, d time.Duration) ([]s
 	var out []string
 	for _, s := range slots {
 		out = append(out, a.state.hostOfSlot(s))
+	}
+	if l := a.state.lun(n); l != nil {
+		for _, e := range l.Exports {
+			out = append(out, e.Host)
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out), nil
@@ -268,6 +275,9 @@ func (a *Array) remove(ctx context.Context, op string, luns []lun.NAA, check fun
 	if err := fpDeleteAfterRecord.Hit(ctx); err != nil {
 		return injected(op, err)
 	}
+	if err := a.converge(gone...); err != nil {
+		return err // the next start removes the files
+	}
 	for _, n := range gone {
 		if err := a.store.Remove(n); err != nil {
 			return err
@@ -336,6 +346,9 @@ func (a *Array) changeMask(ctx context.Context, op string, n lun.NAA, host strin
 	if err := fpMaskAfterRecord.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
+	if !visible {
+		return out, a.converge(n)
+	}
 	return out, nil
 }
 
@@ -384,7 +397,7 @@ const (
 // made, or gives it a copy for good. Every change has a generation of its own:
 // a ticket or a document of the time before no longer fits the content. A
 // descriptor the host has keeps the rights it was opened with; it opens the LUN
-// again to get others.
+// again to get others. Over the network they change at once.
 func (a *Array) setAccess(ctx context.Context, host string, luns []lun.NAA, to access) error {
 	const op = "change LUN access"
 	if to < accessReadWrite || to > accessReadOnly {
@@ -435,7 +448,7 @@ func (a *Array) setAccess(ctx context.Context, host string, luns []lun.NAA, to a
 	if err := fpAccessAfterRecord.Hit(ctx); err != nil {
 		return injected(op, err)
 	}
-	return nil
+	return a.converge(luns...)
 }
 
 // describe is what the array says of LUNs a host sees or made.

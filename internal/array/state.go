@@ -36,12 +36,15 @@ type arrayRecord struct {
 }
 
 type hostRecord struct {
-	Name     string
-	Cluster  string
-	Serial   string // hexadecimal, of the one certificate that is valid
-	Slot     uint32 // holder number in the store
-	Enrolled time.Time
-	Expires  time.Time
+	Name    string
+	Cluster string
+	Serial  string // hexadecimal, of the one certificate that is valid
+	Slot    uint32 // holder number in the store
+	CHAP    *chap  `json:",omitempty"` // nil: enrolled while the array had no portals
+
+	LastNumber uint16 `json:",omitempty"` // LUN number given to it last
+	Enrolled   time.Time
+	Expires    time.Time
 }
 
 type lunRecord struct {
@@ -55,7 +58,8 @@ type lunRecord struct {
 	Generation uint64
 	ReadOnly   bool
 	Created    time.Time
-	Masks      []string // sorted
+	Masks      []string   // sorted
+	Exports    []exported `json:",omitempty"` // who has it attached over the network
 }
 
 func (l *lunRecord) masked(host string) bool {
@@ -72,6 +76,9 @@ func (l *lunRecord) withMask(host string, visible bool) *lunRecord {
 		c.Masks = slices.Insert(slices.Clone(l.Masks), i, host)
 	case !visible && ok:
 		c.Masks = slices.Delete(slices.Clone(l.Masks), i, i+1)
+	}
+	if !visible { // what a host may not see it does not have
+		c.Exports = l.withoutExport(host).Exports
 	}
 	return &c
 }

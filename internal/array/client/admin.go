@@ -51,8 +51,10 @@ type Info struct {
 	Copies         int           `json:"copies"`
 	Sets           int           `json:"sets"`
 	Hosts          int           `json:"hosts"`
-	Strays         []string      `json:"strays"` // files in the store that are not in the database
-	Lost           []string      `json:"lost"`   // LUNs whose file is missing
+	Strays         []string      `json:"strays"`                // files in the store that are not in the database
+	Portals        []string      `json:"portals,omitempty"`     // iSCSI
+	Differences    []string      `json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
+	Lost           []string      `json:"lost"`                  // LUNs whose file is missing
 }
 
 // Info asks the array how it is.
@@ -70,7 +72,7 @@ func (c *AdminClient) Info(ctx context.Context) (Info, error) {
 		WatermarkBytes: m.WatermarkBytes, CloneLimit: time.Duration(m.CloneLimitNs), ClonePerFile: time.Duration(m.ClonePerFileNs),
 		ClonePerExtent: time.Duration(m.ClonePerExtentNs), ClonesAtOnce: int(m.ClonesAtOnce), LastCommit: time.Duration(m.LastCommitNs),
 		Endpoints: m.Endpoints, DataSocket: m.DataSocket, LUNs: int(m.Luns), Copies: int(m.Copies), Sets: int(m.Sets), Hosts: int(m.Hosts),
-		Strays: m.Strays, Lost: m.Lost}, nil
+		Strays: m.Strays, Portals: m.Portals, Differences: m.Differences, Lost: m.Lost}, nil
 }
 
 // CreateLUN makes an empty thin LUN of size bytes; name may be empty.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -13,8 +14,13 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// BundleVersion is the version of the join bundle this code reads and writes.
-const BundleVersion = 1
+// Versions of the join bundle: this code reads both, and writes the first that
+// can say it. A reader of the first alone would take a bundle with iSCSI for
+// one of an array on its own machine.
+const (
+	BundleVersion      = 1
+	BundleVersionISCSI = 2 // with an iSCSI part
+)
 
 // MaxBundle is the most bytes a bundle may have.
 const MaxBundle = 64 << 10
@@ -34,6 +40,37 @@ type Bundle struct {
 	Cert       string   `json:"cert"`        // PEM
 	Key        string   `json:"key"`         // PEM
 	TicketKey  []byte   `json:"ticket_key"`  // Ed25519 public key that signs tickets
+
+	ISCSI *ISCSI `json:"iscsi,omitempty"` // for hosts on other machines; nil if the array serves none
+}
+
+// ISCSI is how a host on another machine reaches its LUNs.
+type ISCSI struct {
+	Target       string   `json:"target"`    // iSCSI name of the array
+	Portals      []string `json:"portals"`   // address:port
+	Initiator    string   `json:"initiator"` // iSCSI name of the host, for this array
+	User         string   `json:"user"`      // CHAP: the host to the array
+	Secret       string   `json:"secret"`
+	TargetUser   string   `json:"target_user"` // CHAP: the array to the host
+	TargetSecret string   `json:"target_secret"`
+}
+
+// whole: nothing is missing, and nothing in it could be more than a value on a
+// command line or in open-iscsi's files.
+func (i *ISCSI) whole() bool {
+	for _, s := range append([]string{i.Target, i.Initiator, i.User, i.Secret, i.TargetUser, i.TargetSecret}, i.Portals...) {
+		if s == "" || len(s) > 223 || strings.HasPrefix(s, "-") || strings.IndexFunc(s, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-[]", r))
+		}) >= 0 {
+			return false
+		}
+	}
+	for _, p := range i.Portals {
+		if _, err := netip.ParseAddrPort(p); err != nil {
+			return false
+		}
+	}
+	return len(i.Portals) > 0 && i.Secret != i.TargetSecret
 }
 
 // Marshal writes the bundle as JSON.
@@ -57,8 +94,12 @@ func ParseBundle(raw []byte) (Bundle, error) {
 		return bad("it is not JSON", err)
 	}
 	switch {
-	case b.Version != BundleVersion:
+	case b.Version != BundleVersion && b.Version != BundleVersionISCSI:
 		return bad("it has another version", nil)
+	case (b.Version == BundleVersionISCSI) != (b.ISCSI != nil):
+		return bad("its version and its iSCSI part do not fit", nil)
+	case b.ISCSI != nil && !b.ISCSI.whole():
+		return bad("its iSCSI part cannot be used", nil)
 	case b.ArrayID.IsNull() || !identity.ValidPrefix(b.Prefix) || b.Host == "":
 		return bad("it names no array or host", nil)
 	case len(b.TicketKey) != ed25519.PublicKeySize:

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -43,6 +44,7 @@ type Client struct {
 	rpc       arrayv1connect.HostServiceClient
 	transport *http.Transport
 	promises  promises
+	returning atomic.Pointer[func(context.Context, []lun.NAA) error]
 }
 
 // Dial makes a client from a bundle. It does not connect: an array that is down
@@ -112,6 +114,10 @@ func (c *Client) Name() string { return c.bundle.ArrayName }
 
 // Host is what the array calls this host.
 func (c *Client) Host() string { return c.bundle.Host }
+
+// ISCSI is how this host reaches LUNs of an array on another machine, nil if the
+// bundle does not say.
+func (c *Client) ISCSI() *ISCSI { return c.bundle.ISCSI }
 
 // TicketKey is the key that verifies the array's tickets.
 func (c *Client) TicketKey() ed25519.PublicKey { return c.bundle.TicketKey }
@@ -340,7 +346,9 @@ func admitted(ctx context.Context, l Location, call func(context.Context, *conne
 // ReleaseImport forgets an import of this host that has nothing attached, and
 // masks its LUNs. Idempotent.
 func (c *Client) ReleaseImport(ctx context.Context, set, importID vss.ID) error {
-	c.promises.forget()
+	if err := c.beforeReturn(ctx, nil); err != nil {
+		return err
+	}
 	_, err := c.rpc.ReleaseImport(ctx, connect.NewRequest(&arrayv1.ReleaseImportRequest{SetId: set.String(), ImportId: importID.String()}))
 	return err
 }
@@ -408,8 +416,62 @@ func fetch(ctx context.Context, promise *arrayv1.OpenLUNsResponse, luns []lun.NA
 	return out, nil
 }
 
-// CloseLUNs tells the array that promised LUNs will not be fetched. What was
-// fetched is given back by closing it; the array notices.
+// Exported is one LUN that the array shows to this host's initiator.
+type Exported struct {
+	NAA        lun.NAA
+	Number     uint64 // LUN number
+	Size       uint64 // bytes
+	Generation uint64
+	ReadOnly   bool
+}
+
+// Exports are LUNs, and the target they are behind.
+type Exports struct {
+	Target  string
+	Portals []string // address:port, any of them
+	LUNs    []Exported
+}
+
+// ExportLUNs has LUNs masked to this host exported to its initiator, all or
+// none; the answer is parallel to luns. The array counts them as attached until
+// CloseLUNs.
+func (c *Client) ExportLUNs(ctx context.Context, luns []lun.NAA) (Exports, error) {
+	res, err := c.rpc.ExportLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
+	if err != nil {
+		return Exports{}, err
+	}
+	if len(res.Msg.Luns) != len(luns) {
+		return Exports{}, nonsense("ExportLUNs")
+	}
+	out := Exports{Target: res.Msg.Target, Portals: res.Msg.Portals}
+	for i, m := range res.Msg.Luns {
+		if m.Naa != luns[i].String() {
+			return Exports{}, nonsense("ExportLUNs")
+		}
+		out.LUNs = append(out.LUNs, Exported{NAA: luns[i], Number: uint64(m.Number), Size: m.Size, Generation: m.Generation, ReadOnly: m.ReadOnly})
+	}
+	return out, nil
+}
+
+// BeforeReturn has f called before LUNs are given back (masked, deleted): the
+// array refuses while they are exported to this host, and f closes those that
+// have no device here, say because they never arrived. One that is attached it
+// leaves, and the array says so. Nil luns are any.
+func (c *Client) BeforeReturn(f func(ctx context.Context, luns []lun.NAA) error) {
+	c.returning.Store(&f)
+}
+
+func (c *Client) beforeReturn(ctx context.Context, luns []lun.NAA) error {
+	c.promises.forget()
+	if f := c.returning.Load(); f != nil {
+		return (*f)(ctx, luns)
+	}
+	return nil
+}
+
+// CloseLUNs tells the array that exported LUNs have been let go of, and that
+// promised ones will not be fetched. What was fetched is given back by closing
+// it; the array notices.
 func (c *Client) CloseLUNs(ctx context.Context, luns []lun.NAA) error {
 	c.promises.forget()
 	_, err := c.rpc.CloseLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
@@ -419,7 +481,9 @@ func (c *Client) CloseLUNs(ctx context.Context, luns []lun.NAA) error {
 // MaskLUNs hides LUNs from this host and keeps their data. Idempotent.
 // VSS_E_VOLUME_IN_USE while one is attached.
 func (c *Client) MaskLUNs(ctx context.Context, luns []lun.NAA) error {
-	c.promises.forget()
+	if err := c.beforeReturn(ctx, luns); err != nil {
+		return err
+	}
 	_, err := c.rpc.MaskLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
 	return err
 }
@@ -427,13 +491,16 @@ func (c *Client) MaskLUNs(ctx context.Context, luns []lun.NAA) error {
 // DeleteLUNs destroys copies this host imported, or made and nobody else
 // imported. Idempotent. VSS_E_VOLUME_IN_USE while one is attached.
 func (c *Client) DeleteLUNs(ctx context.Context, luns []lun.NAA) error {
-	c.promises.forget()
+	if err := c.beforeReturn(ctx, luns); err != nil {
+		return err
+	}
 	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.DeleteLUNsRequest{Luns: strs(luns)}))
 	return err
 }
 
-// DestroyLUNs is DeleteLUNs also of what this host itself has attached: who has
-// it open here reads on, and its space is free when the last has closed it.
+// DestroyLUNs is DeleteLUNs also of what this host itself has attached. On the
+// array's machine who has it open reads on, and its space is free when the last
+// has closed it; over the network it is gone at once.
 func (c *Client) DestroyLUNs(ctx context.Context, luns []lun.NAA) error {
 	c.promises.forget()
 	_, err := c.rpc.DeleteLUNs(ctx, connect.NewRequest(&arrayv1.DeleteLUNsRequest{Luns: strs(luns), Force: true}))

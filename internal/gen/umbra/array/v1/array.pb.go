@@ -174,8 +174,10 @@ type InfoResponse struct {
 	Copies           uint32                 `protobuf:"varint,17,opt,name=copies,proto3" json:"copies,omitempty"`
 	Sets             uint32                 `protobuf:"varint,18,opt,name=sets,proto3" json:"sets,omitempty"`
 	Hosts            uint32                 `protobuf:"varint,19,opt,name=hosts,proto3" json:"hosts,omitempty"`
-	Strays           []string               `protobuf:"bytes,20,rep,name=strays,proto3" json:"strays,omitempty"` // files in the store that are not in the database
-	Lost             []string               `protobuf:"bytes,21,rep,name=lost,proto3" json:"lost,omitempty"`     // LUNs whose file is missing
+	Strays           []string               `protobuf:"bytes,20,rep,name=strays,proto3" json:"strays,omitempty"`           // files in the store that are not in the database
+	Lost             []string               `protobuf:"bytes,21,rep,name=lost,proto3" json:"lost,omitempty"`               // LUNs whose file is missing
+	Portals          []string               `protobuf:"bytes,22,rep,name=portals,proto3" json:"portals,omitempty"`         // iSCSI, "address:port"
+	Differences      []string               `protobuf:"bytes,23,rep,name=differences,proto3" json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -353,6 +355,20 @@ func (x *InfoResponse) GetStrays() []string {
 func (x *InfoResponse) GetLost() []string {
 	if x != nil {
 		return x.Lost
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetPortals() []string {
+	if x != nil {
+		return x.Portals
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetDifferences() []string {
+	if x != nil {
+		return x.Differences
 	}
 	return nil
 }
@@ -2900,6 +2916,142 @@ func (x *OpenLUNsResponse) GetLuns() []*Opened {
 	return nil
 }
 
+type Exported struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Naa           string                 `protobuf:"bytes,1,opt,name=naa,proto3" json:"naa,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,4,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	Number        uint32                 `protobuf:"varint,5,opt,name=number,proto3" json:"number,omitempty"` // LUN number for this host
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exported) Reset() {
+	*x = Exported{}
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exported) ProtoMessage() {}
+
+func (x *Exported) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exported.ProtoReflect.Descriptor instead.
+func (*Exported) Descriptor() ([]byte, []int) {
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Exported) GetNaa() string {
+	if x != nil {
+		return x.Naa
+	}
+	return ""
+}
+
+func (x *Exported) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Exported) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Exported) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+func (x *Exported) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+type ExportLUNsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`   // iSCSI name
+	Portals       []string               `protobuf:"bytes,2,rep,name=portals,proto3" json:"portals,omitempty"` // address:port, any of them
+	Luns          []*Exported            `protobuf:"bytes,3,rep,name=luns,proto3" json:"luns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportLUNsResponse) Reset() {
+	*x = ExportLUNsResponse{}
+	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportLUNsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportLUNsResponse) ProtoMessage() {}
+
+func (x *ExportLUNsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportLUNsResponse.ProtoReflect.Descriptor instead.
+func (*ExportLUNsResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ExportLUNsResponse) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ExportLUNsResponse) GetPortals() []string {
+	if x != nil {
+		return x.Portals
+	}
+	return nil
+}
+
+func (x *ExportLUNsResponse) GetLuns() []*Exported {
+	if x != nil {
+		return x.Luns
+	}
+	return nil
+}
+
 type SetLUNAccessRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Luns          []string               `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`
@@ -2910,7 +3062,7 @@ type SetLUNAccessRequest struct {
 
 func (x *SetLUNAccessRequest) Reset() {
 	*x = SetLUNAccessRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3074,7 @@ func (x *SetLUNAccessRequest) String() string {
 func (*SetLUNAccessRequest) ProtoMessage() {}
 
 func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3087,7 @@ func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLUNAccessRequest.ProtoReflect.Descriptor instead.
 func (*SetLUNAccessRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{48}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SetLUNAccessRequest) GetLuns() []string {
@@ -2958,7 +3110,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\n" +
 	"\x1aumbra/array/v1/array.proto\x12\x0eumbra.array.v1\"\a\n" +
 	"\x05Empty\"\r\n" +
-	"\vInfoRequest\"\xf7\x04\n" +
+	"\vInfoRequest\"\xb3\x05\n" +
 	"\fInfoResponse\x12\x19\n" +
 	"\barray_id\x18\x01 \x01(\tR\aarrayId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -2984,7 +3136,9 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\x04sets\x18\x12 \x01(\rR\x04sets\x12\x14\n" +
 	"\x05hosts\x18\x13 \x01(\rR\x05hosts\x12\x16\n" +
 	"\x06strays\x18\x14 \x03(\tR\x06strays\x12\x12\n" +
-	"\x04lost\x18\x15 \x03(\tR\x04lost\"\xc7\x02\n" +
+	"\x04lost\x18\x15 \x03(\tR\x04lost\x12\x18\n" +
+	"\aportals\x18\x16 \x03(\tR\aportals\x12 \n" +
+	"\vdifferences\x18\x17 \x03(\tR\vdifferences\"\xc7\x02\n" +
 	"\x03LUN\x12\x10\n" +
 	"\x03naa\x18\x01 \x01(\tR\x03naa\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3162,7 +3316,19 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\fR\x05token\x12\x1f\n" +
 	"\vdata_socket\x18\x02 \x01(\tR\n" +
 	"dataSocket\x12*\n" +
-	"\x04luns\x18\x03 \x03(\v2\x16.umbra.array.v1.OpenedR\x04luns\"Y\n" +
+	"\x04luns\x18\x03 \x03(\v2\x16.umbra.array.v1.OpenedR\x04luns\"\x85\x01\n" +
+	"\bExported\x12\x10\n" +
+	"\x03naa\x18\x01 \x01(\tR\x03naa\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12\x1b\n" +
+	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x16\n" +
+	"\x06number\x18\x05 \x01(\rR\x06number\"t\n" +
+	"\x12ExportLUNsResponse\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x18\n" +
+	"\aportals\x18\x02 \x03(\tR\aportals\x12,\n" +
+	"\x04luns\x18\x03 \x03(\v2\x18.umbra.array.v1.ExportedR\x04luns\"Y\n" +
 	"\x13SetLUNAccessRequest\x12\x12\n" +
 	"\x04luns\x18\x01 \x03(\tR\x04luns\x12.\n" +
 	"\x06access\x18\x02 \x01(\x0e2\x16.umbra.array.v1.AccessR\x06access*b\n" +
@@ -3186,7 +3352,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"SetCluster\x12!.umbra.array.v1.SetClusterRequest\x1a\x15.umbra.array.v1.Empty\x12P\n" +
 	"\tListHosts\x12 .umbra.array.v1.ListHostsRequest\x1a!.umbra.array.v1.ListHostsResponse\x12M\n" +
 	"\bListSets\x12\x1f.umbra.array.v1.ListSetsRequest\x1a .umbra.array.v1.ListSetsResponse\x12[\n" +
-	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\xc1\f\n" +
+	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\x95\r\n" +
 	"\vHostService\x12R\n" +
 	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
@@ -3206,7 +3372,9 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x02\x12[\n" +
 	"\vCheckImport\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12N\n" +
-	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
+	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12R\n" +
+	"\n" +
+	"ExportLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\".umbra.array.v1.ExportLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
 	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12C\n" +
 	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12K\n" +
 	"\n" +
@@ -3228,7 +3396,7 @@ func file_umbra_array_v1_array_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_array_v1_array_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_umbra_array_v1_array_proto_goTypes = []any{
 	(Access)(0),                      // 0: umbra.array.v1.Access
 	(*Empty)(nil),                    // 1: umbra.array.v1.Empty
@@ -3279,7 +3447,9 @@ var file_umbra_array_v1_array_proto_goTypes = []any{
 	(*ReleaseImportRequest)(nil),     // 46: umbra.array.v1.ReleaseImportRequest
 	(*Opened)(nil),                   // 47: umbra.array.v1.Opened
 	(*OpenLUNsResponse)(nil),         // 48: umbra.array.v1.OpenLUNsResponse
-	(*SetLUNAccessRequest)(nil),      // 49: umbra.array.v1.SetLUNAccessRequest
+	(*Exported)(nil),                 // 49: umbra.array.v1.Exported
+	(*ExportLUNsResponse)(nil),       // 50: umbra.array.v1.ExportLUNsResponse
+	(*SetLUNAccessRequest)(nil),      // 51: umbra.array.v1.SetLUNAccessRequest
 }
 var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	4,  // 0: umbra.array.v1.LUNResponse.lun:type_name -> umbra.array.v1.LUN
@@ -3294,74 +3464,77 @@ var file_umbra_array_v1_array_proto_depIdxs = []int32{
 	35, // 9: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
 	19, // 10: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
 	47, // 11: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
-	0,  // 12: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
-	2,  // 13: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
-	5,  // 14: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
-	7,  // 15: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
-	9,  // 16: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
-	10, // 17: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
-	10, // 18: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
-	11, // 19: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
-	13, // 20: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
-	14, // 21: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
-	15, // 22: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
-	18, // 23: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
-	22, // 24: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
-	24, // 25: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
-	27, // 26: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
-	29, // 27: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
-	31, // 28: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
-	36, // 29: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
-	38, // 30: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
-	38, // 31: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
-	38, // 32: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
-	41, // 33: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
-	42, // 34: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
-	44, // 35: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
-	45, // 36: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
-	45, // 37: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
-	46, // 38: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
-	31, // 39: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 40: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 41: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
-	32, // 42: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.DeleteLUNsRequest
-	49, // 43: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
-	3,  // 44: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
-	6,  // 45: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
-	8,  // 46: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
-	1,  // 47: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
-	6,  // 48: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
-	6,  // 49: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
-	12, // 50: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
-	1,  // 51: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
-	1,  // 52: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
-	17, // 53: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
-	21, // 54: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
-	23, // 55: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	26, // 56: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
-	28, // 57: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
-	30, // 58: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
-	34, // 59: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	37, // 60: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
-	1,  // 61: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
-	39, // 62: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
-	40, // 63: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
-	1,  // 64: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
-	43, // 65: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
-	23, // 66: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	34, // 67: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	34, // 68: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
-	1,  // 69: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
-	48, // 70: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
-	1,  // 71: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 72: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 73: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 74: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
-	44, // [44:75] is the sub-list for method output_type
-	13, // [13:44] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	49, // 12: umbra.array.v1.ExportLUNsResponse.luns:type_name -> umbra.array.v1.Exported
+	0,  // 13: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
+	2,  // 14: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
+	5,  // 15: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
+	7,  // 16: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
+	9,  // 17: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
+	10, // 18: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
+	10, // 19: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
+	11, // 20: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
+	13, // 21: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
+	14, // 22: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
+	15, // 23: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
+	18, // 24: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
+	22, // 25: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
+	24, // 26: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
+	27, // 27: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
+	29, // 28: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
+	31, // 29: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
+	36, // 30: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
+	38, // 31: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
+	38, // 32: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
+	38, // 33: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
+	41, // 34: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
+	42, // 35: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
+	44, // 36: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
+	45, // 37: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
+	45, // 38: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
+	46, // 39: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
+	31, // 40: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 41: umbra.array.v1.HostService.ExportLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 42: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
+	31, // 43: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
+	32, // 44: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.DeleteLUNsRequest
+	51, // 45: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
+	3,  // 46: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
+	6,  // 47: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
+	8,  // 48: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
+	1,  // 49: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
+	6,  // 50: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
+	6,  // 51: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
+	12, // 52: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
+	1,  // 53: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
+	1,  // 54: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
+	17, // 55: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
+	21, // 56: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
+	23, // 57: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	26, // 58: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
+	28, // 59: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
+	30, // 60: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
+	34, // 61: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	37, // 62: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
+	1,  // 63: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
+	39, // 64: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
+	40, // 65: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
+	1,  // 66: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
+	43, // 67: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
+	23, // 68: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	34, // 69: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	34, // 70: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
+	1,  // 71: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
+	48, // 72: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
+	50, // 73: umbra.array.v1.HostService.ExportLUNs:output_type -> umbra.array.v1.ExportLUNsResponse
+	1,  // 74: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 75: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 76: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 77: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
+	46, // [46:78] is the sub-list for method output_type
+	14, // [14:46] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_umbra_array_v1_array_proto_init() }
@@ -3375,7 +3548,7 @@ func file_umbra_array_v1_array_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_array_v1_array_proto_rawDesc), len(file_umbra_array_v1_array_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   49,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -99,6 +99,8 @@ const (
 	HostServiceReleaseImportProcedure = "/umbra.array.v1.HostService/ReleaseImport"
 	// HostServiceOpenLUNsProcedure is the fully-qualified name of the HostService's OpenLUNs RPC.
 	HostServiceOpenLUNsProcedure = "/umbra.array.v1.HostService/OpenLUNs"
+	// HostServiceExportLUNsProcedure is the fully-qualified name of the HostService's ExportLUNs RPC.
+	HostServiceExportLUNsProcedure = "/umbra.array.v1.HostService/ExportLUNs"
 	// HostServiceCloseLUNsProcedure is the fully-qualified name of the HostService's CloseLUNs RPC.
 	HostServiceCloseLUNsProcedure = "/umbra.array.v1.HostService/CloseLUNs"
 	// HostServiceMaskLUNsProcedure is the fully-qualified name of the HostService's MaskLUNs RPC.
@@ -487,6 +489,9 @@ type HostServiceClient interface {
 	CheckImport(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
 	ReleaseImport(context.Context, *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error)
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
+	// ExportLUNs is OpenLUNs for a host on another machine: the array maps the
+	// LUNs for its initiator. They count as attached until CloseLUNs.
+	ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -606,6 +611,13 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
+		exportLUNs: connect.NewClient[v1.LUNsRequest, v1.ExportLUNsResponse](
+			httpClient,
+			baseURL+HostServiceExportLUNsProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ExportLUNs")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 		closeLUNs: connect.NewClient[v1.LUNsRequest, v1.Empty](
 			httpClient,
 			baseURL+HostServiceCloseLUNsProcedure,
@@ -654,6 +666,7 @@ type hostServiceClient struct {
 	checkImport      *connect.Client[v1.LocateLUNsRequest, v1.DescribeLUNsResponse]
 	releaseImport    *connect.Client[v1.ReleaseImportRequest, v1.Empty]
 	openLUNs         *connect.Client[v1.LUNsRequest, v1.OpenLUNsResponse]
+	exportLUNs       *connect.Client[v1.LUNsRequest, v1.ExportLUNsResponse]
 	closeLUNs        *connect.Client[v1.LUNsRequest, v1.Empty]
 	maskLUNs         *connect.Client[v1.LUNsRequest, v1.Empty]
 	deleteLUNs       *connect.Client[v1.DeleteLUNsRequest, v1.Empty]
@@ -735,6 +748,11 @@ func (c *hostServiceClient) OpenLUNs(ctx context.Context, req *connect.Request[v
 	return c.openLUNs.CallUnary(ctx, req)
 }
 
+// ExportLUNs calls umbra.array.v1.HostService.ExportLUNs.
+func (c *hostServiceClient) ExportLUNs(ctx context.Context, req *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
+	return c.exportLUNs.CallUnary(ctx, req)
+}
+
 // CloseLUNs calls umbra.array.v1.HostService.CloseLUNs.
 func (c *hostServiceClient) CloseLUNs(ctx context.Context, req *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error) {
 	return c.closeLUNs.CallUnary(ctx, req)
@@ -776,6 +794,9 @@ type HostServiceHandler interface {
 	CheckImport(context.Context, *connect.Request[v1.LocateLUNsRequest]) (*connect.Response[v1.DescribeLUNsResponse], error)
 	ReleaseImport(context.Context, *connect.Request[v1.ReleaseImportRequest]) (*connect.Response[v1.Empty], error)
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
+	// ExportLUNs is OpenLUNs for a host on another machine: the array maps the
+	// LUNs for its initiator. They count as attached until CloseLUNs.
+	ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -891,6 +912,13 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceExportLUNsHandler := connect.NewUnaryHandler(
+		HostServiceExportLUNsProcedure,
+		svc.ExportLUNs,
+		connect.WithSchema(hostServiceMethods.ByName("ExportLUNs")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceCloseLUNsHandler := connect.NewUnaryHandler(
 		HostServiceCloseLUNsProcedure,
 		svc.CloseLUNs,
@@ -951,6 +979,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceReleaseImportHandler.ServeHTTP(w, r)
 		case HostServiceOpenLUNsProcedure:
 			hostServiceOpenLUNsHandler.ServeHTTP(w, r)
+		case HostServiceExportLUNsProcedure:
+			hostServiceExportLUNsHandler.ServeHTTP(w, r)
 		case HostServiceCloseLUNsProcedure:
 			hostServiceCloseLUNsHandler.ServeHTTP(w, r)
 		case HostServiceMaskLUNsProcedure:
@@ -1026,6 +1056,10 @@ func (UnimplementedHostServiceHandler) ReleaseImport(context.Context, *connect.R
 
 func (UnimplementedHostServiceHandler) OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.OpenLUNs is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.ExportLUNs is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error) {
