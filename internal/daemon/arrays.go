@@ -12,6 +12,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/internal/host"
+	"github.com/umbra-vss/umbra/internal/host/attach/iscsi"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/service"
@@ -201,8 +202,9 @@ func (a *arrays) initiators(hostTag string) func() []host.Initiator {
 }
 
 func newInitiator(hostTag string, c *client.Client) host.Initiator {
+	t := newTransport(hostTag, c)
 	return host.Initiator{
-		Initiator: loop.New(hostTag, target{c}),
+		Initiator: t,
 		Owns: func(l lun.Info) bool {
 			n, ok := l.NAA()
 			return ok && c.Owns(n)
@@ -217,23 +219,36 @@ func newInitiator(hostTag string, c *client.Client) host.Initiator {
 			}
 			return out, err
 		},
-		Ready: func(ctx context.Context) error {
-			if _, err := os.Stat("/dev/loop-control"); err != nil {
-				return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "attach", Object: "/dev/loop-control", Reason: "this kernel has no loop devices", Remedy: "Load the loop module", Err: err}
-			}
-			return nil
-		},
+		Ready: t.Ready,
 	}
 }
 
-// target gives the loop initiator the array's descriptors.
+func loopReady() error {
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "attach", Object: "/dev/loop-control", Reason: "this kernel has no loop devices", Remedy: "Load the loop module", Err: err}
+	}
+	return nil
+}
+
+// target gives the initiators what the array gives.
 type target struct{ c *client.Client }
 
+// OpenLUNs is for the loop initiator: descriptors.
 func (t target) OpenLUNs(ctx context.Context, naas []lun.NAA) ([]loop.Opened, error) {
 	os, err := t.c.OpenLUNs(ctx, naas)
 	out := make([]loop.Opened, 0, len(os))
 	for _, o := range os {
 		out = append(out, loop.Opened(o))
+	}
+	return out, err
+}
+
+// ExportLUNs is for the iSCSI initiator.
+func (t target) ExportLUNs(ctx context.Context, naas []lun.NAA) (iscsi.Exports, error) {
+	e, err := t.c.ExportLUNs(ctx, naas)
+	out := iscsi.Exports{Target: e.Target, Portals: e.Portals}
+	for _, l := range e.LUNs {
+		out.LUNs = append(out.LUNs, iscsi.Exported{NAA: l.NAA, Number: l.Number, Size: l.Size, ReadOnly: l.ReadOnly})
 	}
 	return out, err
 }
