@@ -46,6 +46,7 @@ type Config struct {
 	// None: the array serves hosts on its own machine only.
 	ISCSIPortals []string
 	configfs     string
+	exporter     exporter // instead of the kernel's target, in tests
 
 	Logger *slog.Logger // nil discards
 }

@@ -118,6 +118,9 @@ func (t *txn) nextNumber(h *hostRecord) (uint16, error) {
 // kernel's target what the database says.
 func (a *Array) openExports(ctx context.Context) error {
 	id := a.state.identity()
+	if a.cfg.exporter != nil {
+		return a.startExports(a.cfg.exporter)
+	}
 	if len(a.cfg.ISCSIPortals) == 0 {
 		if !iscsi.Present(a.cfg.configfs, id.ID) {
 			return nil
@@ -128,6 +131,10 @@ func (a *Array) openExports(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return a.startExports(t)
+}
+
+func (a *Array) startExports(t exporter) error {
 	var peers []export.Peer
 	for _, h := range a.state.allHosts() {
 		if h.CHAP != nil {
