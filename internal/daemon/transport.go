@@ -82,15 +82,27 @@ func (t *transport) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 
 // Detach implements attach.Initiator. What a device is says the way it came.
 func (t *transport) Detach(ctx context.Context, dev block.Device) error {
-	if dev.Loop != nil || t.iscsi == nil {
-		return t.loop.Detach(ctx, dev)
+	return t.of(ctx, dev).Detach(ctx, dev)
+}
+
+// Abandon implements attach.Initiator.
+func (t *transport) Abandon(ctx context.Context, dev block.Device) error {
+	return t.of(ctx, dev).Abandon(ctx, dev)
+}
+
+// of is the initiator of a device. A record of one may not say.
+func (t *transport) of(ctx context.Context, dev block.Device) attach.Initiator {
+	if dev.Loop != nil || t.iscsi == nil || strings.HasPrefix(dev.Name, "loop") {
+		return t.loop
+	}
+	if strings.HasPrefix(dev.Name, "sd") {
+		return t.iscsi
 	}
 	i, err := t.choose(ctx)
 	if err != nil {
-		// The array does not answer. Its loop devices would be loop devices.
-		return t.iscsi.Detach(ctx, dev)
+		return t.iscsi
 	}
-	return i.Detach(ctx, dev)
+	return i
 }
 
 // Look lets the loop initiator look ahead, see loop.Look.

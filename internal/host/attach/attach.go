@@ -36,6 +36,7 @@ type Initiator interface {
 
 	// Abandon is for a device in use that must go: from now on it is not a
 	// device of the LUN (Rescan does not return it), and it goes with its last
-	// user. It does not wait for that. What Detach leaves alone it leaves alone.
+	// user, or if its kind cannot wait for that, from under them. It does not
+	// wait. What Detach leaves alone it leaves alone.
 	Abandon(ctx context.Context, dev block.Device) error
 }

@@ -27,7 +27,7 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	defer end()
 	naa, ok := dev.LUN.NAA()
 	if !ok {
-		return &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path, Reason: "it is no LUN of the array", Remedy: "Detach it with the system's own tools"}
+		return notOurs(dev)
 	}
 	place := i.placeOf(dev, naa)
 	if place == "" {
@@ -47,7 +47,7 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path, Reason: "the kernel does not remove the disk", Remedy: "See the kernel log", Err: err}
+		return notRemoved(dev, err)
 	}
 	if err := i.awaitGone(ctx, dev, place); err != nil {
 		return err
@@ -111,10 +111,7 @@ func flush(ctx context.Context, dev block.Device) (release func(), err error) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		var err error
-		if !dev.ReadOnly {
-			err = unix.Fsync(int(f.Fd()))
-		}
+		err := unix.Fsync(int(f.Fd()))
 		if err == nil {
 			err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
 		}
@@ -131,4 +128,35 @@ func flush(ctx context.Context, dev block.Device) (release func(), err error) {
 		go func() { <-done; f.Close() }()
 		return nil, ctx.Err()
 	}
+}
+
+// Abandon implements attach.Initiator. A SCSI disk does not wait for its last
+// user: those who use it get errors from now on, and what it holds back is lost.
+func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
+	end, err := i.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	naa, ok := dev.LUN.NAA()
+	if !ok {
+		return notOurs(dev)
+	}
+	if place := i.placeOf(dev, naa); place != "" {
+		if err := i.sys.remove(ctx, place); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return notRemoved(dev, err)
+		}
+	}
+	return i.closeGone(ctx, naa)
+}
+
+func notOurs(dev block.Device) error {
+	return &vss.Error{Code: vss.E_INVALIDARG, Op: detachOp, Object: dev.Path, Reason: "it is no LUN of the array", Remedy: "Detach it with the system's own tools"}
+}
+
+func notRemoved(dev block.Device, err error) error {
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path, Reason: "the kernel does not remove the disk", Remedy: "See the kernel log", Err: err}
 }

@@ -125,24 +125,24 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 		}
 	}
 	if len(wanted) == 0 {
-		return nil, errors.Join(errs...)
+		return nil, vss.Join(attachOp, errs...)
 	}
 	exports, err := i.target.ExportLUNs(ctx, wanted)
 	if err != nil {
-		return nil, errors.Join(append(errs, err)...)
+		return nil, vss.Join(attachOp, append(errs, err)...)
 	}
 	if exports.Target != i.credentials.Target {
-		return nil, errors.Join(append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array has another iSCSI name than when this host joined it", "Join it again with umbra join", nil)))...)
+		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array has another iSCSI name than when this host joined it", "Join it again with umbra join", nil)))...)
 	}
 	s, err := i.session(ctx, exports.Target, exports.Portals)
 	if err != nil {
-		return nil, errors.Join(append(errs, i.giveUp(ctx, wanted, err))...)
+		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
 	}
 	devices, failed, err := i.bringAll(ctx, s, exports.LUNs)
 	if err != nil {
 		err = i.giveUp(ctx, failed, err)
 	}
-	return devices, errors.Join(append(errs, err)...)
+	return devices, vss.Join(attachOp, append(errs, err)...)
 }
 
 // giveUp closes LUNs that did not come; err is why. The caller's context may be
@@ -153,7 +153,7 @@ func (i *Initiator) giveUp(ctx context.Context, luns []lun.NAA, err error) error
 	// A disk of a LUN that was here before keeps its export.
 	absent := slices.DeleteFunc(slices.Clone(luns), i.present)
 	if len(absent) > 0 {
-		err = errors.Join(err, i.target.CloseLUNs(tidy, absent))
+		err = vss.Join("", err, i.target.CloseLUNs(tidy, absent))
 	}
 	i.leave(tidy, i.credentials.Target)
 	return err
@@ -218,7 +218,7 @@ func (i *Initiator) bringAll(ctx context.Context, s session, luns []Exported) (d
 			failed = append(failed, luns[n].NAA)
 		}
 	}
-	return devices, failed, errors.Join(errs...)
+	return devices, failed, vss.Join(attachOp, errs...)
 }
 
 // removeStale deletes devices that claim to be one of the LUNs at another place
