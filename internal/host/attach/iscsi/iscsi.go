@@ -251,11 +251,7 @@ func (i *Initiator) bring(ctx context.Context, s session, l Exported, news *bell
 			}
 			continue
 		}
-		name, err := i.awaitDisk(ctx, place, l, news)
-		if err != nil {
-			return block.Device{}, err
-		}
-		dev, err := i.inspect(ctx, name)
+		dev, err := i.awaitDisk(ctx, place, l, news)
 		if err == nil {
 			err = i.check(dev, l)
 		}
@@ -289,17 +285,20 @@ func (i *Initiator) arrive(ctx context.Context, s session, l Exported, place str
 	}
 }
 
-// awaitDisk waits for the kernel to make a disk of the device, which it does
-// after it has answered.
-func (i *Initiator) awaitDisk(ctx context.Context, place string, l Exported, news *bell) (string, error) {
+// awaitDisk waits for the kernel to make a disk of the device. It does so after
+// it has answered, and not at once: there is a name before there is a disk.
+func (i *Initiator) awaitDisk(ctx context.Context, place string, l Exported, news *bell) (block.Device, error) {
 	deadline := time.Now().Add(i.patience)
 	for {
 		heard := news.listen()
-		if name := i.sys.disk(place); name != "" && i.sys.attr("class/block", name, "size") != "0" {
-			return name, nil
+		if name := i.sys.disk(place); name != "" {
+			dev, err := i.inspect(ctx, name)
+			if err == nil && dev.Size > 0 || err != nil && !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+				return dev, err
+			}
 		}
 		if err := heard(ctx, deadline, 500*time.Millisecond); err != nil {
-			return "", i.lateOr(ctx, l, "the kernel makes no disk of it")
+			return block.Device{}, i.lateOr(ctx, l, "the kernel makes no disk of it")
 		}
 	}
 }

@@ -89,17 +89,33 @@ func noOpenISCSI(err error) error {
 }
 
 // session finds a session at the target, or logs in: at the first portal that
-// lets us. One that is being mended by iscsid is waited for.
+// lets us. One that is being mended by iscsid is waited for, unless that cannot
+// succeed because the host has other secrets by now.
 func (i *Initiator) session(ctx context.Context, target string, portals []string) (session, error) {
 	if s, ok := i.live(target); ok {
 		return s, nil
 	}
-	if len(i.sys.sessions(target, i.credentials.Initiator)) > 0 {
-		return i.awaitSession(ctx, target)
+	if down := i.sys.sessions(target, i.credentials.Initiator); len(down) > 0 {
+		changed := false
+		for _, p := range portals {
+			c, err := i.prepare(ctx, target, p)
+			if err != nil {
+				return session{}, err
+			}
+			changed = changed || c
+		}
+		if !changed {
+			return i.awaitSession(ctx, target)
+		}
+		for _, s := range down {
+			if _, err := i.run(ctx, "-m", "session", "-r", s.id, "--logout"); err != nil {
+				return session{}, i.explain(ctx, target, err)
+			}
+		}
 	}
 	var errs []error
 	for _, p := range portals {
-		err := i.prepare(ctx, target, p)
+		_, err := i.prepare(ctx, target, p)
 		if err == nil {
 			_, err = i.run(ctx, "-m", "node", "-T", target, "-p", p+","+portalGroup, "-I", i.iface, "--login")
 			var x exited

@@ -40,15 +40,16 @@ func (i *Initiator) settings() []setting {
 }
 
 // prepare makes sure that open-iscsi has our interface and the node behind a
-// portal, with what we want them to say.
-func (i *Initiator) prepare(ctx context.Context, target, portal string) error {
-	if err := i.record(ctx, filepath.Join("ifaces", i.iface), []setting{{"iface.initiatorname", i.credentials.Initiator}},
+// portal, with what we want them to say. It reports whether they said something
+// else before.
+func (i *Initiator) prepare(ctx context.Context, target, portal string) (changed bool, err error) {
+	if _, err := i.record(ctx, filepath.Join("ifaces", i.iface), []setting{{"iface.initiatorname", i.credentials.Initiator}},
 		"-m", "iface", "-I", i.iface, "-o", "new"); err != nil {
-		return err
+		return false, err
 	}
 	host, port, err := net.SplitHostPort(portal)
 	if err != nil {
-		return i.failed(target, "the array names a portal that is no address: "+portal, "Give the array's --iscsi-portal as ADDRESS:PORT", err)
+		return false, i.failed(target, "the array names a portal that is no address: "+portal, "Give the array's --iscsi-portal as ADDRESS:PORT", err)
 	}
 	return i.record(ctx, filepath.Join("nodes", target, host+","+port+","+portalGroup, i.iface), i.settings(),
 		"-m", "node", "-T", target, "-p", portal+","+portalGroup, "-I", i.iface, "-o", "new")
@@ -56,24 +57,24 @@ func (i *Initiator) prepare(ctx context.Context, target, portal string) error {
 
 // record makes sure that a record is there, made by iscsiadm with these
 // arguments, and says what it should.
-func (i *Initiator) record(ctx context.Context, name string, want []setting, create ...string) error {
+func (i *Initiator) record(ctx context.Context, name string, want []setting, create ...string) (changed bool, err error) {
 	path, text := i.findRecord(name)
 	if path == "" {
 		if _, err := i.run(ctx, create...); err != nil {
-			return i.explain(ctx, name, err)
+			return false, i.explain(ctx, name, err)
 		}
 		if path, text = i.findRecord(name); path == "" {
-			return i.failed(name, "open-iscsi keeps its records where they were not found", "Look for them with iscsiadm -m node -P 1, and report where this version of open-iscsi has them", nil)
+			return false, i.failed(name, "open-iscsi keeps its records where they were not found", "Look for them with iscsiadm -m node -P 1, and report where this version of open-iscsi has them", nil)
 		}
 	}
 	edited := edit(text, want)
 	if edited == text {
-		return nil
+		return false, nil
 	}
 	if err := replace(path, edited, i.databases); err != nil {
-		return i.failed(path, "open-iscsi's record cannot be written", "Run the service as root, with write access to open-iscsi's folder", err)
+		return false, i.failed(path, "open-iscsi's record cannot be written", "Run the service as root, with write access to open-iscsi's folder", err)
 	}
-	return nil
+	return true, nil
 }
 
 func (i *Initiator) findRecord(name string) (path, text string) {
