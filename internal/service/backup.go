@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"connectrpc.com/connect"
 
@@ -268,9 +270,9 @@ func (v Server) AbortBackup(ctx context.Context, req *connect.Request[vssv1.Sess
 		return empty, nil
 	}
 	o.mu.Lock()
-	set, op := o.set, o.running
+	set, ops := o.set, slices.Collect(maps.Keys(o.running))
 	o.mu.Unlock()
-	if op != nil {
+	for _, op := range ops {
 		_, _ = op.Cancel(ctx)
 	}
 	if set != nil {

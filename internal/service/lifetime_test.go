@@ -298,3 +298,40 @@ func TestSetContext(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptySet: a backup of writers that have no files on volumes goes through
+// all its calls; without writers an empty set is a mistake (requester.md 2.2).
+func TestEmptySet(t *testing.T) {
+	m := newMachine(t)
+	ctx := t.Context()
+	wait := func(op *requester.Async, err error) error {
+		t.Helper()
+		if err == nil {
+			_, err = op.Wait(ctx)
+		}
+		return err
+	}
+	transportable := vss.Context(vss.ATTR_TRANSPORTABLE)
+	bc := m.Initialised(vss.CTX_BACKUP | transportable)
+	err := bc.SetBackupState(ctx, true, false, vss.BT_FULL, false)
+	if err == nil {
+		err = wait(bc.GatherWriterMetadata(ctx))
+	}
+	if err == nil {
+		_, err = bc.StartSnapshotSet(ctx)
+	}
+	if err == nil {
+		err = errors.Join(wait(bc.PrepareForBackup(ctx)), wait(bc.DoSnapshotSet(ctx)), wait(bc.BackupComplete(ctx)))
+	}
+	if err == nil {
+		_, err = bc.SaveAsXML(ctx)
+	}
+	if err != nil {
+		t.Errorf("with writers: %v", err)
+	}
+	without := m.Initialised(nasTransportable)
+	if _, err := without.StartSnapshotSet(ctx); err != nil {
+		t.Fatalf("the place was not given back: %v", err)
+	}
+	is(t, "without writers", wait(without.DoSnapshotSet(ctx)), vss.VSS_E_BAD_STATE)
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -31,8 +32,8 @@ type object struct {
 	context    vss.Context
 	doc        *document.Document
 	set        *create.Set
-	running    *async.Operation // the operation under way, nil if none
-	operations []string         // IDs of all it started
+	running    map[*async.Operation]bool // under way; several may be, since GatherWriterStatus moves no state
+	operations []string                  // IDs of all it started
 	released   bool
 
 	gone chan struct{} // closed when all that a release does is done
@@ -53,7 +54,7 @@ func (s *Service) openObject(client string) (*object, error) {
 	if len(s.sessions) >= s.Limits.Sessions {
 		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: fmt.Sprintf("%d sessions are open, more are not allowed", len(s.sessions)), Remedy: "Close sessions that are no longer used, or raise limits.sessions"}
 	}
-	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP, gone: make(chan struct{})}
+	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP, running: map[*async.Operation]bool{}, gone: make(chan struct{})}
 	s.sessions[o.token] = o
 	return o, nil
 }
@@ -107,11 +108,11 @@ const releaseTime = time.Minute
 func (s *Service) release(o *object) {
 	o.mu.Lock()
 	o.released = true
-	set, op := o.set, o.running
+	set, ops := o.set, slices.Collect(maps.Keys(o.running))
 	state := o.machine.State()
 	o.mu.Unlock()
 	life := context.WithoutCancel(s.base)
-	if op != nil {
+	for _, op := range ops {
 		if op.Op == string(session.ImportSnapshots) {
 			// An import is not stopped by its client's going, only with the
 			// service; what it maps is released afterwards if it is auto-release.
@@ -160,16 +161,14 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 		out = s.withEvent(o, op, published(op, out))
 		o.machine.Leave(step, !out.Code.Failed() && out.Code != vss.VSS_S_ASYNC_CANCELLED)
 		o.mu.Lock()
-		if o.running == self { // several may run: GatherWriterStatus moves no state
-			o.running = nil
-		}
+		delete(o.running, self)
 		o.mu.Unlock()
 		if always != nil {
 			always()
 		}
 		return out
 	})
-	self, o.running = a, a
+	self, o.running[a] = a, true
 	if len(o.operations) > 2*len(s.operations)+64 { // most were released
 		o.operations = slices.DeleteFunc(o.operations, func(id string) bool { return s.operations[id] == nil })
 	}

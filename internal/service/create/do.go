@@ -27,11 +27,16 @@ const CommitLimit = 8 * time.Second
 // mountTime bounds the mounting of a set's device objects.
 const mountTime = 30 * time.Second
 
-// Do makes the set and returns its description, tickets included. When it
+// Do makes the set and returns its description, tickets included. A set without
+// volumes has none, in a context with writers; without writers it is
+// VSS_E_BAD_STATE. When it
 // returns an error nothing of the set is left: the volumes are released, the
 // copies dropped.
 func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progress) (desc *document.SnapshotSet, err error) {
 	defer s.finish()
+	if len(s.members) == 0 && s.Context.Writers() {
+		return nil, nil // a backup of writers that have no files on volumes (requester.md 2.2 A)
+	}
 	if len(s.members) == 0 {
 		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "DoSnapshotSet", Object: s.ID.String(), Reason: "the set has no volume",
 			Remedy: "Call AddToSnapshotSet first"}
