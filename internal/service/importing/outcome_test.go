@@ -68,6 +68,7 @@ func TestAutoReleaseIsRecorded(t *testing.T) {
 func TestLateArrival(t *testing.T) {
 	w := newWorld(t)
 	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, w.a, w.a)
+	w.im.ArrivalTimeout = time.Minute
 	w.host.Delay(target(d, 1), 20*time.Millisecond)
 	w.want(w.run(t.Context(), d), finished)
 }
