@@ -27,6 +27,7 @@ type Operation struct {
 	Progress *timeline.Progress
 
 	cancel context.CancelCauseFunc
+	base   context.Context // the service's life
 	done   chan struct{}
 
 	mu        sync.Mutex
@@ -43,7 +44,7 @@ var ErrCancelled = errors.New("cancelled by the requester")
 // replace it.
 func Start(base context.Context, id, op string, fn func(context.Context, *Operation) Outcome, finish func(Outcome) Outcome) *Operation {
 	ctx, cancel := context.WithCancelCause(base)
-	o := &Operation{ID: id, Op: op, Timeline: timeline.New(), Progress: timeline.NewProgress(), cancel: cancel, done: make(chan struct{})}
+	o := &Operation{ID: id, Op: op, Timeline: timeline.New(), Progress: timeline.NewProgress(), cancel: cancel, base: base, done: make(chan struct{})}
 	go func() {
 		out := run(ctx, o, fn)
 		if out.Code == vss.S_OK {
@@ -110,7 +111,11 @@ func (o *Operation) Cancel(ctx context.Context) (vss.HResult, error) {
 		o.cancelled = true
 	}
 	o.mu.Unlock()
-	o.cancel(ErrCancelled)
+	// A service that stops ends its sessions, which cancel what they run: the
+	// cause is that the service stops, whoever is faster to say so.
+	if o.base.Err() == nil {
+		o.cancel(ErrCancelled)
+	}
 	select {
 	case <-o.done:
 	case <-ctx.Done():

@@ -165,3 +165,34 @@ func TestBaseEnds(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// stopping is a context whose children learn a moment later that it has ended.
+type stopping struct {
+	context.Context
+	done chan struct{}
+}
+
+func (s stopping) Done() <-chan struct{} { return s.done }
+
+func (s stopping) Err() error {
+	select {
+	case <-s.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// TestStopIsNoCancel: an operation that ends because the service stops is not
+// CANCELLED, though its session, which ends with the service, cancels it as well
+// and may be faster.
+func TestStopIsNoCancel(t *testing.T) {
+	for range 50 {
+		base := stopping{t.Context(), make(chan struct{})}
+		o := Start(base, "id", "op", untilCancelled, nil)
+		close(base.done)
+		if code, _ := o.Cancel(t.Context()); code != vss.VSS_E_UNEXPECTED {
+			t.Fatal(code)
+		}
+	}
+}
