@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,11 +56,14 @@ func Start(t testing.TB, names Machines) *Lab {
 	}
 	l := &Lab{t: t, dir: dir, logs: artifacts(t), machines: map[string]*Machine{}, order: names}
 	t.Cleanup(l.tearDown)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if l.image, err = theImage(ctx); errors.Is(err, image.ErrUnavailable) {
 		t.Skip(err)
 	} else if err != nil {
+		t.Fatal(err)
+	}
+	if err := alone(ctx, t.Logf); err != nil {
 		t.Fatal(err)
 	}
 	l.hub = newHub()
@@ -164,10 +168,49 @@ func theImage(ctx context.Context) (image.Image, error) {
 	return made.image, err
 }
 
+// alone waits until no other process on this machine has a lab: several at once
+// make each other late. The lock goes with the process.
+func alone(ctx context.Context, logf func(string, ...any)) error {
+	made.Lock()
+	defer made.Unlock()
+	if made.lock != nil {
+		return nil
+	}
+	cache, err := image.Cache()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(cache, "running"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	for waited := false; ; waited = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			made.lock = f
+			return nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			f.Close()
+			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if !waited {
+			logf("another lab runs on this machine: waiting for it")
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return errors.New("another lab runs on this machine, and does not end")
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 var made struct {
 	sync.Mutex
 	dir   string
 	image image.Image
+	lock  *os.File
 }
 
 // Run is what a test package's TestMain does with a lab in it: the tests, and
