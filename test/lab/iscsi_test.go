@@ -12,6 +12,8 @@ type san struct {
 	t     *testing.T
 	l     *lab.Lab
 	array *lab.Machine
+
+	served *lab.Process // the array's, since serve
 }
 
 func newSAN(t *testing.T, hosts ...string) *san {
@@ -31,6 +33,7 @@ func (s *san) serve() *lab.Process {
 	s.t.Helper()
 	p := s.array.Start("serve", "umbra array serve --dir /store/array --listen tcp://%[1]s:7480 --iscsi-portal %[1]s:3260", s.array.Address())
 	p.WaitFor("umbra: ready")
+	s.served = p
 	return p
 }
 
