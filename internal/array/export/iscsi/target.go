@@ -159,8 +159,12 @@ func (t *Target) Reconcile(peers []export.Peer, luns []export.LUN) (differences 
 		if !slices.Contains(here, p.Initiator) {
 			differ("the target did not know " + p.Initiator + "; it is admitted")
 		}
-		if err := t.admit(p); err != nil {
+		changed, err := t.admit(p)
+		if err != nil {
 			return differences, err
+		}
+		if changed && slices.Contains(here, p.Initiator) {
+			differ("the target had other secrets for " + p.Initiator + "; they are put right")
 		}
 	}
 	known := map[lun.NAA]bool{}
@@ -246,24 +250,30 @@ func (t *Target) set(file, value string, shown bool) error {
 func (t *Target) Admit(p export.Peer) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.admit(p)
+	_, err := t.admit(p)
+	return err
 }
 
-func (t *Target) admit(p export.Peer) error {
+func (t *Target) admit(p export.Peer) (changed bool, err error) {
 	dir := t.acl(p.Initiator)
 	if err := t.fs.Mkdir(dir); err != nil {
-		return t.failed("admit host", p.Initiator, "the kernel's target does not take it", err)
+		return false, t.failed("admit host", p.Initiator, "the kernel's target does not take it", err)
 	}
 	for _, w := range []struct{ file, value string }{
 		{"userid", p.Initiates.User}, {"password", p.Initiates.Password},
 		{"userid_mutual", p.Answers.User}, {"password_mutual", p.Answers.Password},
 	} {
 		// Without a newline: the kernel would take it for part of the secret.
-		if err := t.set(path.Join(dir, "auth", w.file), w.value, false); err != nil {
-			return err
+		file := path.Join(dir, "auth", w.file)
+		if now, err := t.fs.Read(file); err == nil && now == w.value {
+			continue
+		}
+		changed = true
+		if err := t.set(file, w.value, false); err != nil {
+			return changed, err
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 // Revoke takes every LUN away from an initiator, ends its session and forgets

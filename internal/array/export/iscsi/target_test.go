@@ -145,6 +145,7 @@ func TestReconcile(t *testing.T) {
 		}
 	}
 	k.put(tg.acl(InitiatorName("hosta"))+"/lun_1/write_protect", "0") // a copy that was made writable by hand
+	k.put(tg.acl(InitiatorName("hosta"))+"/auth/password", "guessed")
 	k.did()
 	next := target(k, "192.0.2.2:3260")
 	diff, err := next.Reconcile([]export.Peer{peer("hosta"), peer("hostb")}, []export.LUN{at(kept, "hosta", 1, true), at(moved, "hosta", 2, true)})
@@ -152,13 +153,13 @@ func TestReconcile(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.Join(diff, "\n")
-	for _, want := range []string{"umbra:gone, which is no enrolled host", "did not know iqn.2026-01.io.umbra:hostb", extra.String() + " was exported to nobody",
+	for _, want := range []string{"umbra:gone, which is no enrolled host", "other secrets for iqn.2026-01.io.umbra:hosta", "did not know iqn.2026-01.io.umbra:hostb", extra.String() + " was exported to nobody",
 		kept.String() + " for iqn.2026-01.io.umbra:hosta", moved.String() + " at number 9", "portal 192.0.2.1:3260 is closed", "portal 192.0.2.2:3260 is opened"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not among the differences:\n%s", want, all)
 		}
 	}
-	if len(diff) != 8 {
+	if len(diff) != 9 {
 		t.Errorf("%d differences:\n%s", len(diff), all)
 	}
 	if wp, _ := k.Read(next.acl(InitiatorName("hosta")) + "/lun_1/write_protect"); wp != "1" {

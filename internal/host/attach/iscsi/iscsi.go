@@ -73,7 +73,7 @@ var _ attach.Initiator = (*Initiator)(nil)
 // New makes the initiator of the host with this tag (block.HostTag).
 func New(hostTag string, t Target, c Credentials) *Initiator {
 	return &Initiator{target: t, credentials: c, iface: "umbra-" + hostTag, parallel: 8, patience: 10 * time.Second, turn: make(chan struct{}, 1),
-		sys: "/sys", databases: databases, run: iscsiadm, inspect: block.Inspect, watch: watch, flush: flush}
+		sys: sysfs{"/sys", write}, databases: databases, run: iscsiadm, inspect: block.Inspect, watch: watch, flush: flush}
 }
 
 func watch(ctx context.Context) (<-chan block.Event, func(), error) {
@@ -236,16 +236,24 @@ func (i *Initiator) removeStale(ctx context.Context, s session, luns []Exported)
 // bring makes one LUN appear: looks at its place, and believes page 0x83.
 func (i *Initiator) bring(ctx context.Context, s session, l Exported, news *bell) (block.Device, error) {
 	place := s.place(l.Number)
+	got := "nothing that it can be known by"
 	for range 2 {
 		if i.sys.has(place) {
-			// What the kernel knows of it may be of another LUN or another time.
-			if err := i.sys.refresh(ctx, place); err != nil && ctx.Err() != nil {
-				return block.Device{}, ctx.Err()
+			// What the kernel knows of it may be of another time. A disk that was
+			// another LUN is not made the right one by asking it again: what is
+			// cached of it, and who has it open, is of the other.
+			if i.sys.is(place, l.NAA) {
+				if err := i.sys.refresh(ctx, place); err != nil && ctx.Err() != nil {
+					return block.Device{}, ctx.Err()
+				}
 			}
 		} else if err := i.arrive(ctx, s, l, place, news); err != nil {
 			return block.Device{}, err
 		}
 		if !i.sys.is(place, l.NAA) || i.sys.attr(scsiDevices, place, "device/state") == "offline" {
+			if ids, ok := i.sys.identity(place); ok {
+				got = ids[0].String()
+			}
 			if err := i.sys.remove(ctx, place); err != nil {
 				return block.Device{}, i.failed(l.NAA.String(), "a disk of another LUN is at its place and cannot be removed", "Remove it (echo 1 > /sys/class/scsi_device/"+place+"/device/delete)", err)
 			}
@@ -256,10 +264,6 @@ func (i *Initiator) bring(ctx context.Context, s session, l Exported, news *bell
 			err = i.check(dev, l)
 		}
 		return dev, err
-	}
-	got := "nothing that it can be known by"
-	if ids, ok := i.sys.identity(place); ok {
-		got = ids[0].String()
 	}
 	return block.Device{}, &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: attachOp, Object: l.NAA.String(), Reason: fmt.Sprintf("the disk at LUN number %d calls itself %s", l.Number, got),
 		Remedy: "Restart the array, which makes its exports right, and see umbra array info for what it found"}

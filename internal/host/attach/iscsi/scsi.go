@@ -13,11 +13,23 @@ import (
 	"github.com/umbra-vss/umbra/lun"
 )
 
-// sysfs is the kernel's description of its devices, "/sys".
-type sysfs string
+// sysfs is the kernel's description of its devices.
+type sysfs struct {
+	root  string                         // "/sys"
+	write func(path, value string) error // what the kernel is told
+}
 
 func (s sysfs) at(parts ...string) string {
-	return filepath.Join(append([]string{string(s)}, parts...)...)
+	return filepath.Join(append([]string{s.root}, parts...)...)
+}
+
+func write(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(value)
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 func (s sysfs) attr(parts ...string) string {
@@ -40,18 +52,11 @@ func (s sysfs) names(parts ...string) []string {
 	return out
 }
 
-// write acts on a device. The kernel answers when it is done, which may be when
-// a session that is down has timed out; who gives up leaves it to itself.
-func (s sysfs) write(ctx context.Context, value string, parts ...string) error {
+// tell acts on a device. The kernel answers when it is done, which may be when a
+// session that is down has timed out; who gives up leaves it to itself.
+func (s sysfs) tell(ctx context.Context, value string, parts ...string) error {
 	done := make(chan error, 1)
-	go func() {
-		f, err := os.OpenFile(s.at(parts...), os.O_WRONLY, 0)
-		if err == nil {
-			_, err = f.WriteString(value)
-			err = errors.Join(err, f.Close())
-		}
-		done <- err
-	}()
+	go func() { done <- s.write(s.at(parts...), value) }()
 	select {
 	case err := <-done:
 		return err
@@ -149,18 +154,18 @@ func (s sysfs) identity(place string) (naas []lun.NAA, ok bool) {
 
 // look has the kernel look at one place.
 func (s sysfs) look(ctx context.Context, x session, number uint64) error {
-	return s.write(ctx, fmt.Sprintf("0 %d %d", x.target, number), "class/scsi_host", fmt.Sprintf("host%d", x.host), "scan")
+	return s.tell(ctx, fmt.Sprintf("0 %d %d", x.target, number), "class/scsi_host", fmt.Sprintf("host%d", x.host), "scan")
 }
 
 // refresh has the kernel ask a device for its identity, size and write
 // protection again.
 func (s sysfs) refresh(ctx context.Context, place string) error {
-	return s.write(ctx, "1", scsiDevices, place, "device/rescan")
+	return s.tell(ctx, "1", scsiDevices, place, "device/rescan")
 }
 
 // remove has the kernel forget a device, whoever uses it.
 func (s sysfs) remove(ctx context.Context, place string) error {
-	err := s.write(ctx, "1", scsiDevices, place, "device/delete")
+	err := s.tell(ctx, "1", scsiDevices, place, "device/delete")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
