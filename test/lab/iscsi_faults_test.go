@@ -1,0 +1,92 @@
+package lab_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestISCSIFaults: who may not have a LUN does not get it, and what went wrong
+// has a way back.
+func TestISCSIFaults(t *testing.T) {
+	s := newSAN(t, "a", "b")
+	a, b := s.l.Machine("a"), s.l.Machine("b")
+	has := func(got string, words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(got, w) {
+				t.Errorf("%q is not in\n%s", w, got)
+			}
+		}
+	}
+	one := s.lun("one", "64M", "a")
+	a.Sh("umbra rescan")
+	d := s.disk(a, one)
+	a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /data && mount /dev/%[1]s /data && echo hello >/data/greeting && sync", d)
+	a.Sh("umbra create /data --transportable --document /root/set.umbra")
+	doc, err := a.Pull(t.Context(), "/root/set.umbra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Push(t.Context(), doc, "/root/set.umbra", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tpg := strings.TrimSpace(s.array.Sh("ls -d /sys/kernel/config/target/iscsi/iqn*/tpgt_1"))
+
+	// An array whose secret for b is not b's: the import fails, nothing stays
+	// attached, and the requester cleans up.
+	s.array.Sh("echo -n wrong >%s/acls/iqn.2026-01.io.umbra:b/auth/password", tpg)
+	r := b.Fails("umbra import /root/set.umbra")
+	has(r.Stdout+r.Stderr, "VSS_E_NO_SNAPSHOTS_IMPORTED", "E_ACCESSDENIED", "refused the login")
+	has(b.Sh("umbra list luns --orphaned"), "orphaned", "refused the login")
+	b.Sh("umbra cleanup $(umbra list sets --output json | grep -o '[0-9a-f]\\{8\\}-[0-9a-f-]\\{27\\}' | head -n 1)")
+	if got := s.array.Sh("umbra array lun list"); strings.Contains(got, "  b  ") {
+		t.Errorf("b has something:\n%s", got)
+	}
+
+	// A host that is nobody cannot log in, whatever it calls itself.
+	b.Fails(`iscsiadm -m iface -I evil -o new && iscsiadm -m iface -I evil -o update -n iface.initiatorname -v iqn.2026-01.io.umbra:evil &&
+iscsiadm -m node -T %s -p %s:3260,1 -I evil -o new && iscsiadm -m node -I evil --login`, strings.Split(tpg, "/")[6], s.array.Address())
+	b.Fails(`iscsiadm -m iface -I liar -o new && iscsiadm -m iface -I liar -o update -n iface.initiatorname -v iqn.2026-01.io.umbra:a &&
+iscsiadm -m node -T %s -p %s:3260,1 -I liar -o new && iscsiadm -m node -I liar --login`, strings.Split(tpg, "/")[6], s.array.Address())
+
+	// The array is killed: a's disk goes on. The next finds the wrong secret and
+	// mends it, and the set can be imported after all.
+	s.array.Sh("kill -9 $(pidof umbra)")
+	a.Sh("echo more >/data/more && sync && dd if=/dev/%s of=/dev/null bs=1M count=8 iflag=direct", d)
+	s.serve()
+	has(s.array.Sh("umbra array info"), "other secrets for iqn.2026-01.io.umbra:b")
+	b.Sh("umbra import /root/set.umbra")
+	if got := b.Sh("cat /run/umbra/copies/*/greeting"); strings.TrimSpace(got) != "hello" {
+		t.Errorf("the copy says %q", got)
+	}
+	has(s.array.Sh("cat %s/acls/*:b/info", tpg), "TARG_SESS_STATE_LOGGED_IN")
+
+	// Write protection is the array's: the host's own flag does not count.
+	b.Fails("d=$(ls /sys/block | grep ^sd | head -n 1); blockdev --setrw /dev/$d; dd if=/dev/zero of=/dev/$d bs=4096 count=1 oflag=direct")
+
+	// a is removed while it uses its disk: no LUN, no session.
+	s.array.Fails("umbra array host remove a")
+	s.array.Sh("umbra array host remove a --force")
+	a.Fails("timeout 20 dd if=/dev/%s of=/dev/null bs=4096 count=1 iflag=direct", d)
+	if got := s.array.Sh("ls %s/acls", tpg); strings.Contains(got, ":a") {
+		t.Errorf("the target still knows: %s", got)
+	}
+	// It is enrolled again, with other secrets, and the first LUN number it gets
+	// is that of the disk it still has.
+	a.Sh("umount -l /data")
+	s.array.Sh("rm /root/a.bundle && umbra array enroll a --bundle /root/a.bundle")
+	bundle, err := s.array.Pull(t.Context(), "/root/a.bundle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Push(t.Context(), bundle, "/root/join.bundle", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.Sh("umbra join /root/join.bundle")
+	two := s.lun("two", "32M", "a")
+	t.Log(a.Sh("umbra rescan"))
+	if got := s.disk(a, two); got == "" || a.Sh("ls /sys/block | grep -c ^sd") == "2" {
+		t.Errorf("a has %s", a.Sh("grep . /sys/block/sd*/device/wwid"))
+	}
+	t.Log(a.Sh("umbra detach %s; ls /sys/class/iscsi_session", two))
+}
