@@ -88,5 +88,62 @@ iscsiadm -m node -T %s -p %s:3260,1 -I liar -o new && iscsiadm -m node -I liar -
 	if got := s.disk(a, two); got == "" || a.Sh("ls /sys/block | grep -c ^sd") == "2" {
 		t.Errorf("a has %s", a.Sh("grep . /sys/block/sd*/device/wwid"))
 	}
-	t.Log(a.Sh("umbra detach %s; ls /sys/class/iscsi_session", two))
+	a.Sh("umbra detach %s", two)
+	if left := a.Sh("ls /sys/block | grep ^sd; ls /sys/class/iscsi_session"); left != "" {
+		t.Errorf("left on a: %s", left)
+	}
+}
+
+// TestISCSINumberUsedAgain: the array's database is brought back from a backup.
+// It gives the number of a LUN that a still has to another; a's kernel knows
+// nothing of that, and has the old one's data in its cache.
+func TestISCSINumberUsedAgain(t *testing.T) {
+	s := newSAN(t, "a")
+	a := s.l.Machine("a")
+	one, two := s.lun("one", "32M", "a"), s.lun("two", "32M", "a")
+	stop := func() { s.array.Sh("kill $(pidof umbra); while pidof umbra; do sleep 0.1; done") }
+	stop()
+	s.array.Sh("cp /store/array/array.db /root/")
+	s.serve()
+	a.Sh("umbra rescan %s", one)
+	old := s.disk(a, one)
+	a.Sh("yes one | dd of=/dev/%[1]s bs=1M count=1 iflag=fullblock oflag=direct 2>/dev/null; head -c 1M /dev/%[1]s >/dev/null", old)
+	stop()
+	s.array.Sh("cp /root/array.db /store/array/")
+	s.serve()
+	if got := s.array.Sh("umbra array info"); !strings.Contains(got, one) {
+		t.Errorf("an export that is not in the database is not told:\n%s", got)
+	}
+	if got := s.disk(a, one); got != old {
+		t.Fatalf("a has learned of it: %s", a.Sh("grep . /sys/block/sd*/device/wwid"))
+	}
+	a.Sh("umbra rescan %s", two)
+	d := s.disk(a, two)
+	if d == "" || s.disk(a, one) != "" {
+		t.Errorf("a has\n%s", a.Sh("grep . /sys/block/sd*/device/wwid"))
+	}
+	if got := a.Sh("head -c 3 /dev/%s | tr '\\0' 0", d); got != "000" {
+		t.Errorf("two's disk begins with %q, of one", got)
+	}
+	t.Log(a.Sh("cd /sys/block/%s/queue && grep . write_cache discard_max_bytes logical_block_size", d))
+}
+
+// TestISCSIArrayReboots: the array's power is cut while a has a disk. When it is
+// back its target is as it was, with the same number, and a goes on.
+func TestISCSIArrayReboots(t *testing.T) {
+	s := newSAN(t, "a")
+	a := s.l.Machine("a")
+	one := s.lun("one", "64M", "a")
+	a.Sh("sed -i 's/replacement_timeout = .*/replacement_timeout = 180/' /etc/iscsi/iscsid.conf && umbra rescan")
+	d := s.disk(a, one)
+	a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /data && mount /dev/%[1]s /data && echo before >/data/x && sync", d)
+	s.array.PowerOff()
+	s.array.PowerOn()
+	s.array.Sh("modprobe xfs && mkdir -p /store && mount -t xfs /dev/vda /store")
+	s.serve()
+	a.Sh("echo after >/data/y && sync && umount /data && mount /dev/%s /data && cat /data/x /data/y", d)
+	if got := s.array.Sh("umbra array info"); strings.Contains(got, "Attention") {
+		t.Errorf("a target that was not there is not another one:\n%s", got)
+	}
+	a.Sh("umount /data && umbra detach %s", one)
 }
