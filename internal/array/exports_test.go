@@ -408,3 +408,57 @@ func TestWithoutTarget(t *testing.T) {
 	}
 	wantCode(t, err, vss.VSS_E_NOT_SUPPORTED, "modprobe")
 }
+
+// TestDeathInAnExport: the array dies at every state change of an export. Started
+// again, what is exported is what is on record, and both agree with what the host
+// asks next.
+func TestDeathInAnExport(t *testing.T) {
+	for point, exports := range map[string]bool{
+		"array.export.before-record": false, "array.export.after-record": true, "array.export.after-map": true, "array.unexport.after-record": false,
+	} {
+		t.Run(point, func(t *testing.T) {
+			r, o := networked(t)
+			a := r.enroll("a", "")
+			n, _ := r.lun(mib, "a")
+			closing := strings.HasPrefix(point, "array.unexport")
+			if closing {
+				if _, err := a.ExportLUNs(t.Context(), []lun.NAA{n}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			hit := stall(t, point)
+			dying, cut := context.WithCancel(t.Context())
+			defer cut()
+			returned := make(chan struct{})
+			go func() {
+				defer close(returned)
+				if closing {
+					_ = a.CloseLUNs(dying, []lun.NAA{n})
+				} else {
+					_, _ = a.ExportLUNs(dying, []lun.NAA{n})
+				}
+			}()
+			r.revive(hit(r), cut)
+			<-returned
+			a = r.redial("a")
+			want := ""
+			if exports {
+				want = "a#1:rw"
+			}
+			wantMaps(t, o, n, want)
+			ls, err := r.admin.ListLUNs(t.Context())
+			if err != nil || len(ls) != 1 || (len(ls[0].AttachedBy) == 1) != exports {
+				t.Errorf("on record: %+v, %v", ls, err)
+			}
+			if _, err := a.ExportLUNs(t.Context(), []lun.NAA{n}); err != nil || o.maps(n) == "" {
+				t.Errorf("again: %q, %v", o.maps(n), err)
+			}
+			if err := a.CloseLUNs(t.Context(), []lun.NAA{n}); err != nil || o.maps(n) != "" {
+				t.Errorf("closed: %q, %v", o.maps(n), err)
+			}
+			if err := r.admin.DeleteLUN(t.Context(), n.String(), false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -124,10 +124,10 @@ func TestNumberReused(t *testing.T) {
 		if err := tg.Apply(l); err != nil {
 			t.Fatal(err)
 		}
-	}
-	ms, err := tg.mapped(who)
-	if err != nil || len(ms) != 1 || ms[0].Number != 5 || len(ms[0].luns) != 1 || ms[0].luns[0] != two.String() {
-		t.Errorf("mapped: %+v, %v", ms, err)
+		ms, err := tg.mapped(who)
+		if err != nil || len(ms) != 1 || ms[0].Number != l.Maps[0].Number || len(ms[0].luns) != 1 || ms[0].luns[0] != l.NAA.String() {
+			t.Errorf("%s at %d: mapped: %+v, %v", l.NAA, l.Maps[0].Number, ms, err)
+		}
 	}
 }
 

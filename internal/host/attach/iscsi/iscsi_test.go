@@ -334,3 +334,21 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("closed %v", m.closed)
 	}
 }
+
+// TestNotAsExported: a disk that is not what the array says is no disk of the
+// LUN.
+func TestNotAsExported(t *testing.T) {
+	for what, s := range map[string]shown{
+		"writable": {naa(1), 64 << 20, false},
+		"smaller":  {naa(1), 32 << 20, true},
+	} {
+		m, i := newMachine(t)
+		m.show(naa(1), 1)
+		m.numbers[1] = s
+		ds, err := i.Rescan(t.Context(), infos(naa(1)))
+		var e *vss.Error
+		if !errors.As(err, &e) || e.Object != naa(1).String() || len(ds) > 0 {
+			t.Errorf("%s: %+v, %v", what, ds, err)
+		}
+	}
+}
