@@ -107,7 +107,7 @@ func TestISCSINumberUsedAgain(t *testing.T) {
 	s.serve()
 	a.Sh("umbra rescan %s", one)
 	old := s.disk(a, one)
-	a.Sh("yes one | dd of=/dev/%[1]s bs=1M count=1 iflag=fullblock oflag=direct 2>/dev/null; head -c 1M /dev/%[1]s >/dev/null", old)
+	a.Sh("yes one | dd of=/dev/%[1]s bs=1M count=1 iflag=fullblock oflag=direct 2>/dev/null; head -c 1048576 /dev/%[1]s >/dev/null", old)
 	stop()
 	s.array.Sh("cp /root/array.db /store/array/")
 	s.serve()

@@ -45,9 +45,10 @@ func (t *Target) addBackstore(l export.LUN) (err error) {
 		}
 	}()
 	for _, w := range []struct{ file, value string }{
-		// Buffered, with a write cache that the host is told of and flushes: what
-		// it has flushed is on the disk, and a clone flushes the rest by itself.
-		{"control", fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d,fd_buffered_io=1", l.File, l.Size)},
+		// Without fd_buffered_io: a write is on the array's disk when it is
+		// acknowledged. A cache that is lost when the array's machine goes down
+		// would be lost to hosts that stay up and never write it again.
+		{"control", fmt.Sprintf("fd_dev_name=%s,fd_dev_size=%d", l.File, l.Size)},
 		{"wwn/vpd_unit_serial", serial(l.NAA)},
 		{"wwn/vendor_id", identity.Vendor},
 		{"wwn/product_id", identity.Product},

@@ -81,7 +81,7 @@ func TestExport(t *testing.T) {
 	}
 	apply()
 	k.told("mkdir core/fileio_7480", "mkdir "+s,
-		s+"/control = fd_dev_name=/store/luns/"+n.String()+",fd_dev_size=67108864,fd_buffered_io=1",
+		s+"/control = fd_dev_name=/store/luns/"+n.String()+",fd_dev_size=67108864",
 		s+"/wwn/vpd_unit_serial = "+prefix+"00000000000000ff",
 		s+"/wwn/vendor_id = UMBRA", s+"/wwn/product_id = FILE LUN", s+"/wwn/revision = 1",
 		s+"/enable = 1", s+"/attrib/emulate_tpu = 1", s+"/attrib/emulate_3pc = 0",
