@@ -43,12 +43,6 @@ func TestISCSIFaults(t *testing.T) {
 		t.Errorf("b has something:\n%s", got)
 	}
 
-	// A host that is nobody cannot log in, whatever it calls itself.
-	b.Fails(`iscsiadm -m iface -I evil -o new && iscsiadm -m iface -I evil -o update -n iface.initiatorname -v iqn.2026-01.io.umbra:evil &&
-iscsiadm -m node -T %s -p %s:3260,1 -I evil -o new && iscsiadm -m node -I evil --login`, strings.Split(tpg, "/")[6], s.array.Address())
-	b.Fails(`iscsiadm -m iface -I liar -o new && iscsiadm -m iface -I liar -o update -n iface.initiatorname -v iqn.2026-01.io.umbra:a &&
-iscsiadm -m node -T %s -p %s:3260,1 -I liar -o new && iscsiadm -m node -I liar --login`, strings.Split(tpg, "/")[6], s.array.Address())
-
 	// The array is killed: a's disk goes on. The next finds the wrong secret and
 	// mends it, and the set can be imported after all.
 	s.array.Sh("kill -9 $(pidof umbra)")
@@ -126,24 +120,4 @@ func TestISCSINumberUsedAgain(t *testing.T) {
 		t.Errorf("two's disk begins with %q, of one", got)
 	}
 	t.Log(a.Sh("cd /sys/block/%s/queue && grep . write_cache discard_max_bytes logical_block_size", d))
-}
-
-// TestISCSIArrayReboots: the array's power is cut while a has a disk. When it is
-// back its target is as it was, with the same number, and a goes on.
-func TestISCSIArrayReboots(t *testing.T) {
-	s := newSAN(t, "a")
-	a := s.l.Machine("a")
-	one := s.lun("one", "64M", "a")
-	a.Sh("sed -i 's/replacement_timeout = .*/replacement_timeout = 180/' /etc/iscsi/iscsid.conf && umbra rescan")
-	d := s.disk(a, one)
-	a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /data && mount /dev/%[1]s /data && echo before >/data/x && sync", d)
-	s.array.PowerOff()
-	s.array.PowerOn()
-	s.array.Sh("modprobe xfs && mkdir -p /store && mount -t xfs /dev/vda /store")
-	s.serve()
-	a.Sh("echo after >/data/y && sync && umount /data && mount /dev/%s /data && cat /data/x /data/y", d)
-	if got := s.array.Sh("umbra array info"); strings.Contains(got, "Attention") {
-		t.Errorf("a target that was not there is not another one:\n%s", got)
-	}
-	a.Sh("umount /data && umbra detach %s", one)
 }
