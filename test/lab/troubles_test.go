@@ -59,29 +59,44 @@ func TestArrayGone(t *testing.T) {
 	b.Sh("umbra delete all")
 }
 
-// TestCutDuringImport: the wire between b and the array is cut while b imports.
-// A short cut delays the import. A long one fails it, and the way back is the
-// one that the error names.
+// TestCutDuringImport: the wire between b and the array is cut. Before anything
+// was done for b, an import fails soon, leaves nothing, and works when the wire
+// is whole. While b's disk is on its way, a short cut delays the import.
 func TestCutDuringImport(t *testing.T) {
 	s := created(t)
 	b := s.l.Machine("b")
-	p := b.Start("import", "umbra import /root/set.umbra")
-	time.Sleep(400 * time.Millisecond)
+	nothing := func() {
+		t.Helper()
+		if left := b.Sh("ls -d /sys/block/sd* /sys/class/iscsi_session/* /run/umbra/copies/* 2>/dev/null || true; umbra list luns | grep naa. || true"); left != "" {
+			t.Errorf("left on b: %s", left)
+		}
+	}
 	s.l.CutNetwork("b", "array")
+	begin := time.Now()
+	r := b.Fails("umbra import /root/set.umbra")
+	t.Logf("without a wire, after %.1f s: %s", time.Since(begin).Seconds(), r.Stderr)
+	if !strings.Contains(r.Stderr, "remedy") || time.Since(begin) > time.Minute {
+		t.Errorf("after %v: %s", time.Since(begin), r.Stderr)
+	}
+	nothing()
+	s.l.HealNetwork("b", "array")
+
+	p := b.Start("import", "umbra import /root/set.umbra")
+	s.array.Sh("until ls -d /sys/kernel/config/target/iscsi/*/tpgt_1/acls/*:b/lun_* >/dev/null 2>&1; do :; done")
+	s.l.CutNetwork("b", "array")
+	if b.Sh("ls -d /sys/block/sd* 2>/dev/null || true") != "" {
+		t.Log("the disk was there before the cut")
+	}
 	time.Sleep(4 * time.Second)
 	s.l.HealNetwork("b", "array")
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	code, err := p.Wait(ctx)
-	t.Logf("import with a cut of 4 s: code %d, %v\n%s", code, err, p.Log())
-	if err != nil || code != 0 {
-		t.Errorf("a short cut fails the import: code %d, %v\n%s", code, err, p.Log())
+	if code, err := p.Wait(ctx); err != nil || code != 0 {
+		t.Errorf("a cut of 4 s fails the import: code %d, %v\n%s\n%s", code, err, p.Log(), b.Sh("umbra list luns; umbra list sets; umbra list events"))
 	}
 	s.imported()
 	b.Sh("umbra delete all")
-	if left := b.Sh("ls -d /sys/block/sd* /sys/class/iscsi_session/* 2>/dev/null || true"); left != "" {
-		t.Errorf("left on b: %s", left)
-	}
+	nothing()
 }
 
 // TestNumberUsedAgain: under a LUN's number a host finds another LUN, while it
