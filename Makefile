@@ -43,7 +43,7 @@ test: deps build check
 	@$(MAKE) --no-print-directory lab-smoke
 
 # lab runs every scenario on virtual machines with a real Debian kernel, real
-# SCSI and a real udev (docs/lab.md). No rights are needed where QEMU is there.
+# SCSI and a real udev (docs/lab.md). No rights are needed.
 lab: build
 	./build/lab-deps.sh
 	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 15m ./test/lab

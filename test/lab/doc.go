@@ -11,9 +11,8 @@
 //	l.CutNetwork("a", "array")
 //	a.PowerOff()
 //
-// What it needs it fetches itself (build/lab-deps.sh): no rights are needed but
-// for installing QEMU, and nothing of the machine is changed. It uses no tap
-// device, no bridge and no root.
+// What it needs it fetches itself (build/lab-deps.sh). No rights are needed, and
+// nothing of this machine is changed: no tap device, no bridge, no root.
 //
 // Whatever happens, the machines are gone when the test is over: they die with
 // the test's process as well. When a test failed, the ends of the consoles and

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -125,7 +126,8 @@ func (m *Machine) launch() (gone chan struct{}, err error) {
 		return nil, err
 	}
 	// A machine gives way to everything else here, and to tests of time first.
-	cmd := exec.Command("nice", append([]string{"-n", "10", "qemu-system-x86_64"}, m.arguments()...)...)
+	cmd := exec.Command("nice", slices.Concat([]string{"-n", "10"}, m.lab.image.QEMU, m.arguments())...)
+	cmd.Env = append(os.Environ(), m.lab.image.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)

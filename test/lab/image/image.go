@@ -26,8 +26,12 @@ func Cache() (string, error) {
 // ErrUnavailable is that the packages, or QEMU, cannot be had on this machine.
 var ErrUnavailable = errors.New("what the lab's machines are made of cannot be had here")
 
-// Image is what machines boot from.
-type Image struct{ Kernel, Initrd string }
+// Image is what machines boot from, and on.
+type Image struct {
+	Kernel, Initrd string
+	QEMU           []string // the command, before its own arguments
+	Env            []string // what it wants in its environment
+}
 
 // Make makes the image with a program of ours, into a folder. source is the
 // root of this repository.
@@ -60,7 +64,22 @@ func Make(ctx context.Context, source, umbra, into string) (Image, error) {
 		return Image{}, err
 	}
 	img := Image{Kernel: kernel[0], Initrd: filepath.Join(into, "initrd")}
+	img.qemu(filepath.Join(cache, "qemu"))
 	return img, join(img.Initrd, common, umbra)
+}
+
+// qemu finds the emulator: the installed one, else the unpacked one, which is
+// run by its own loader and told where its parts are.
+func (img *Image) qemu(root string) {
+	const name = "qemu-system-x86_64"
+	if p, err := exec.LookPath(name); err == nil {
+		img.QEMU = []string{p}
+		return
+	}
+	libs := filepath.Join(root, "usr/lib/x86_64-linux-gnu")
+	img.QEMU = []string{filepath.Join(root, "lib64/ld-linux-x86-64.so.2"), "--library-path", libs + ":" + filepath.Join(libs, "pulseaudio"),
+		filepath.Join(root, "usr/bin", name), "-L", filepath.Join(root, "usr/share/qemu"), "-L", filepath.Join(root, "usr/share/seabios")}
+	img.Env = []string{"QEMU_MODULE_DIR=" + filepath.Join(libs, "qemu")}
 }
 
 // build makes the guests' first process.
@@ -107,7 +126,7 @@ const layout = 3
 
 func digest(cache, guest string) (string, error) {
 	h := sha256.New()
-	for _, name := range []string{filepath.Join(cache, "kind"), guest} {
+	for _, name := range []string{filepath.Join(cache, "root.kind"), guest} {
 		f, err := os.Open(name)
 		if err != nil {
 			return "", err
