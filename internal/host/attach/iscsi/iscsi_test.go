@@ -193,6 +193,7 @@ func TestLoginRefused(t *testing.T) {
 		remedy string
 	}{
 		{24, vss.E_ACCESSDENIED, "umbra array enroll"},
+		{19, vss.E_ACCESSDENIED, "umbra array enroll"},
 		{4, vss.VSS_E_UNEXPECTED, "--iscsi-portal"},
 		{8, vss.VSS_E_UNEXPECTED, "--iscsi-portal"},
 		{12, vss.VSS_E_NOT_SUPPORTED, "modprobe iscsi_tcp"},

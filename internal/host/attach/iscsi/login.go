@@ -16,6 +16,7 @@ const (
 	exitTimeout       = 8
 	exitNoTransport   = 12
 	exitSessionExists = 15
+	exitFatalLogin    = 19
 	exitNoDaemon      = 20
 	exitNothingFound  = 21
 	exitRefused       = 24
@@ -71,8 +72,11 @@ func (i *Initiator) explain(ctx context.Context, object string, err error) error
 	e := &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: attachOp, Object: object, Reason: "open-iscsi could not do it", Remedy: "Look at the log of iscsid (journalctl -u iscsid)", Err: err}
 	switch x.code {
 	case exitRefused:
-		e.Code, e.Reason = vss.E_ACCESSDENIED, "the array refused the login, or could not prove to be the array"
+		e.Code, e.Reason = vss.E_ACCESSDENIED, "the array refused the login"
 		e.Remedy = "Run `umbra array enroll` for this host on the array and `umbra join` here"
+	case exitFatalLogin: // what a wrong answer to our challenge gives
+		e.Code, e.Reason = vss.E_ACCESSDENIED, "the target did not prove to be the array that this host joined"
+		e.Remedy = "Check whose the array's portal is; if it is the array's, run `umbra array enroll` for this host there and `umbra join` here"
 	case exitConnect, exitTimeout:
 		e.Reason = "the array's portal does not answer"
 		e.Remedy = "Check that the array runs, that the network leads to its --iscsi-portal, and that no firewall is between"
