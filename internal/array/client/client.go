@@ -95,8 +95,13 @@ func (c *Client) explain(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		res, err := next(ctx, req)
 		var e *vss.Error
-		if errors.As(err, &e) && e.Err != nil && e.Code == vss.VSS_E_UNEXPECTED && !vss.LacksResources(e.Err) {
-			return res, &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: e.Op, Object: "array " + c.bundle.ArrayName, Reason: "the array does not answer",
+		silent := errors.As(err, &e) && e.Err != nil && e.Code == vss.VSS_E_UNEXPECTED && !vss.LacksResources(e.Err)
+		reason := "the array does not answer"
+		if e != nil && e.Code == vss.E_ABORT && errors.Is(err, context.DeadlineExceeded) {
+			silent, reason = true, "the array did not answer in time"
+		}
+		if silent {
+			return res, &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: e.Op, Object: "array " + c.bundle.ArrayName, Reason: reason,
 				Remedy: "Check that it runs and is reachable at " + strings.Join(c.bundle.Endpoints, " or ") + "; if it was made anew, join it again", Err: e.Err}
 		}
 		return res, err

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -257,9 +258,34 @@ func TestGivenUpCalls(t *testing.T) {
 			f.onDrop = onDrop
 			_, err := c.Describe(ctx, "")
 			time.Sleep(100 * time.Millisecond) // for one that would still come
-			if vss.CodeOf(err) != vss.E_ABORT || !errors.Is(err, ctx.Err()) || f.requests("Describe") != 1 {
+			want := vss.E_ABORT
+			if how == "too late" { // which the array is to blame for
+				want = vss.VSS_E_PROVIDER_VETO
+			}
+			if vss.CodeOf(err) != want || !errors.Is(err, ctx.Err()) || f.requests("Describe") != 1 {
 				t.Errorf("%v, %d requests", err, f.requests("Describe"))
 			}
 		})
+	}
+}
+
+// TestSilentArray: an array that does not answer in time is named, with where it
+// should be; a call that its caller gave up is not the array's fault.
+func TestSilentArray(t *testing.T) {
+	hang := make(chan struct{})
+	f := &fickle{drops: -1, onDrop: func() { <-hang }}
+	c := join(t, f)
+	t.Cleanup(func() { close(hang) })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := c.Describe(ctx, "")
+	if e := vss.AsError("", err); !errors.Is(err, vss.VSS_E_PROVIDER_VETO) || !errors.Is(err, context.DeadlineExceeded) ||
+		e.Object != "array fickle" || !strings.Contains(e.Remedy, f.listener.Addr().String()) {
+		t.Errorf("silent: %+v", e)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, giveUp)
+	if _, err := c.Describe(ctx, ""); !errors.Is(err, vss.E_ABORT) || !errors.Is(err, context.Canceled) {
+		t.Errorf("given up: %v", err)
 	}
 }
