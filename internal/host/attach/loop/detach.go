@@ -21,6 +21,20 @@ const detachOp = "detach LUN"
 // attach is E_INVALIDARG. Data written to the device is in the LUN's file when
 // Detach returns without error.
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
+	// Exclusively: with a mount or anything built on it the kernel would say
+	// yes and detach some time later.
+	return i.letGo(ctx, dev, unix.O_EXCL, i.awaitGone)
+}
+
+// Abandon implements attach.Initiator: the driver lets the device go with its
+// last user. A LUN that is exported read-only stays so for them, by its
+// descriptor.
+func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
+	return i.letGo(ctx, dev, 0, func(context.Context, block.Device) error { return nil })
+}
+
+// letGo clears a device that is opened with flags, and waits as told.
+func (i *Initiator) letGo(ctx context.Context, dev block.Device, flags int, wait func(context.Context, block.Device) error) error {
 	i.changed()
 	defer i.changed()
 	// What has another number by now is somebody else's, and is not even opened:
@@ -28,9 +42,7 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	if here, err := block.Attached(dev); err == nil && !here {
 		return i.closeGone(ctx, dev)
 	}
-	// Exclusively: with a mount or anything built on it the kernel would say
-	// yes and detach some time later.
-	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
+	f, err := block.Open(ctx, dev, unix.O_RDONLY|flags)
 	switch {
 	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
 		return i.closeGone(ctx, dev)
@@ -48,37 +60,7 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	if err := i.clear(ctx, f, now); err != nil {
 		return err
 	}
-	if err := i.awaitGone(ctx, now); err != nil {
-		return err
-	}
-	return i.closeGone(ctx, now)
-}
-
-// Abandon implements attach.Initiator: the driver lets the device go with its
-// last user. A LUN that is exported read-only stays so for them, by its
-// descriptor.
-func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
-	i.changed()
-	defer i.changed()
-	if here, err := block.Attached(dev); err == nil && !here {
-		return i.closeGone(ctx, dev)
-	}
-	f, err := block.Open(ctx, dev, unix.O_RDONLY)
-	switch {
-	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
-		return i.closeGone(ctx, dev)
-	case err != nil:
-		return err
-	}
-	now, err := i.ours(ctx, dev)
-	if err != nil {
-		f.Close()
-		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
-			return i.closeGone(ctx, dev)
-		}
-		return err
-	}
-	if err := i.clear(ctx, f, now); err != nil {
+	if err := wait(ctx, now); err != nil {
 		return err
 	}
 	return i.closeGone(ctx, now)
