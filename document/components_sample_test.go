@@ -18,7 +18,7 @@ var (
 // a document.
 func sampleComponents() *Document {
 	d := sample()
-	d.SchemaVersion = CurrentSchema
+	d.SchemaVersion = componentsSchema
 	d.RestoreState = vss.RTYPE_BY_COPY
 	d.Components = []WriterComponents{
 		{InstanceID: testInstance, WriterID: testWriter, Components: []Component{

@@ -17,9 +17,9 @@ func brokenComponents() []brokenDocument {
 	const first = `<writerComponents instanceId="{bbbbbbbb-0000-4000-8000-000000000001}" writerId="{aaaaaaaa-0000-4000-8000-000000000001}">`
 	const second = `<writerComponents instanceId="{bbbbbbbb-0000-4000-8000-000000000002}" writerId="{aaaaaaaa-0000-4000-8000-000000000002}">`
 	const config = `<component type="filegroup" logicalPath="" name="config" backupSucceeded="false"/>`
-	return broke(true, []brokenRow{
+	return broke(sampleComponents, []brokenRow{
 		{"components in 1.0", `schemaVersion="1.1"`, `schemaVersion="1.0"`, "element restoreState does not belong", false},
-		{"components of a newer version", `schemaVersion="1.1"`, `schemaVersion="1.2"`, `"1.2" is not 1.0 or 1.1`, true},
+		{"components of a newer version", `schemaVersion="1.1"`, `schemaVersion="1.3"`, `"1.3" is not 1.0, 1.1 or 1.2`, true},
 		{"no restore state", `<restoreState type="byCopy"/>`, `<restoreState type="undefined"/>`, "says nothing", true},
 		{"another restore state", `<restoreState type="byCopy"/>`, `<restoreState type="bycopy"/>`, "not one of undefined, byCopy", true},
 		{"restore state twice", `<restoreState type="byCopy"/>`, `<restoreState type="byCopy"/><restoreState type="byCopy"/>`, "comes more than 1", true},
@@ -69,8 +69,9 @@ func TestOldDocumentsStay(t *testing.T) {
 	}{
 		{func(*Document) {}, firstSchema},
 		{func(d *Document) { d.SchemaVersion = CurrentSchema }, CurrentSchema},
-		{func(d *Document) { d.RestoreState = vss.RTYPE_OTHER }, CurrentSchema},
-		{func(d *Document) { d.Components = sampleComponents().Components }, CurrentSchema},
+		{func(d *Document) { d.SchemaVersion = componentsSchema }, componentsSchema},
+		{func(d *Document) { d.RestoreState = vss.RTYPE_OTHER }, componentsSchema},
+		{func(d *Document) { d.Components = sampleComponents().Components }, componentsSchema},
 	} {
 		d := sample()
 		c.change(d)

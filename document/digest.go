@@ -9,8 +9,12 @@ import (
 )
 
 // digestDomain keeps a digest of this encoding from being taken for anything
-// else. A change of the encoding changes it.
-const digestDomain = "umbra-vss snapshot set digest 1"
+// else. A change of the encoding changes it: the second has block devices, and
+// is used for sets that have them, so that older importers read all others.
+const (
+	digestDomain  = "umbra-vss snapshot set digest 1"
+	digestDomain2 = "umbra-vss snapshot set digest 2"
+)
 
 // Digest is the SHA-256 of the whole set except its tickets, which sign it.
 //
@@ -22,7 +26,12 @@ const digestDomain = "umbra-vss snapshot set digest 1"
 // empty list and none are the same value.
 func (s *SnapshotSet) Digest() [32]byte {
 	e := encoder{sha256.New()}
-	e.text(digestDomain)
+	devices := s.assembled()
+	if devices {
+		e.text(digestDomain2)
+	} else {
+		e.text(digestDomain)
+	}
 	e.bytes(s.ID[:])
 	e.num(uint64(s.Attributes))
 	e.num(uint64(s.Count))
@@ -32,6 +41,9 @@ func (s *SnapshotSet) Digest() [32]byte {
 	e.num(uint64(len(s.Snapshots)))
 	for i := range s.Snapshots {
 		e.snapshot(&s.Snapshots[i])
+		if devices {
+			e.devices(s.Snapshots[i].Devices)
+		}
 	}
 	return [32]byte(e.h.Sum(nil))
 }
@@ -81,11 +93,27 @@ func (e encoder) snapshot(s *Snapshot) {
 		e.info(m.Target)
 		e.num(m.Size)
 		e.num(m.Generation)
-		e.num(uint64(len(m.Extents)))
-		for _, x := range m.Extents {
-			e.num(uint64(x.LUN))
-			e.num(x.Offset)
-			e.num(x.Length)
+		e.extents(m.Extents)
+	}
+}
+
+func (e encoder) extents(xs []lun.Extent) {
+	e.num(uint64(len(xs)))
+	for _, x := range xs {
+		e.num(uint64(x.LUN))
+		e.num(x.Offset)
+		e.num(x.Length)
+	}
+}
+
+func (e encoder) devices(ds []BlockDevice) {
+	e.num(uint64(len(ds)))
+	for _, d := range ds {
+		e.text(d.Role)
+		e.num(uint64(len(d.Segments)))
+		for _, g := range d.Segments {
+			e.num(g.Chunk)
+			e.extents(g.Extents)
 		}
 	}
 }

@@ -134,11 +134,25 @@ func anyDocument() *rapid.Generator[*Document] {
 				m.Extents = anyExtents(k, m.Size).Draw(t, "extents")
 				sn.LUNs = append(sn.LUNs, m)
 			}
+			if len(sn.LUNs) > 0 && rapid.Bool().Draw(t, "block devices") {
+				var one []lun.Segment
+				for _, m := range sn.LUNs {
+					for _, x := range m.Extents {
+						one = append(one, lun.Segment{Extents: []lun.Extent{x}})
+					}
+				}
+				cut := rapid.IntRange(1, len(one)).Draw(t, "cut")
+				sn.Devices = []BlockDevice{{RoleData, one[:cut]}}
+				if cut < len(one) {
+					sn.Devices = append(sn.Devices, BlockDevice{rapid.SampledFrom([]string{RoleData, RoleLog, RoleJournal}).Draw(t, "role"), one[cut:]})
+				}
+			}
 			set.Snapshots = append(set.Snapshots, sn)
 		}
 		if rapid.Bool().Draw(t, "ticket") {
 			set.Tickets = []Ticket{{set.Snapshots[0].ProviderID, rapid.SliceOfN(rapid.Byte(), 1, 60).Draw(t, "ticket data")}}
 		}
+		d.SchemaVersion = d.schema()
 		if err := d.Validate(); err != nil {
 			panic(fmt.Sprintf("the generator made an invalid document: %v", err))
 		}

@@ -129,6 +129,21 @@ func (w *writer) snapshot(s *Snapshot) {
 		for i := range s.LUNs {
 			w.mapping(&s.LUNs[i])
 		}
+		for _, d := range s.Devices {
+			w.device(d)
+		}
+	})
+}
+
+func (w *writer) device(d BlockDevice) {
+	w.element("blockDevice", []string{"role", d.Role}, func() {
+		for _, g := range d.Segments {
+			w.element("segment", []string{"chunk", writeNumber(g.Chunk)}, func() {
+				for _, x := range g.Extents {
+					w.element("part", []string{"lun", fmt.Sprint(x.LUN), "offset", writeNumber(x.Offset), "length", writeNumber(x.Length)}, nil)
+				}
+			})
+		}
 	})
 }
 

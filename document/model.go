@@ -6,12 +6,14 @@ import (
 )
 
 // CurrentSchema is the newest version of the schema that this package writes
-// and reads. A document without components is written as version 1.0, which
-// older importers read.
-const CurrentSchema = "1.1"
+// and reads. What has no need of it is written in an older one, which older
+// importers read.
+const CurrentSchema = "1.2"
 
-// firstSchema has no components and no restore state.
-const firstSchema = "1.0"
+const (
+	firstSchema      = "1.0" // no components and no restore state
+	componentsSchema = "1.1" // no block devices
+)
 
 // Namespace is the XML namespace of the schema's first major version.
 const Namespace = "urn:umbra-vss:backup-components:1"
@@ -46,8 +48,11 @@ type BackupState struct {
 
 // schema is the version that Marshal writes.
 func (d *Document) schema() string {
-	if d.SchemaVersion == CurrentSchema || len(d.Components) > 0 || d.RestoreState != vss.RTYPE_UNDEFINED {
+	switch {
+	case d.SchemaVersion == CurrentSchema || d.Set.assembled():
 		return CurrentSchema
+	case d.SchemaVersion == componentsSchema || len(d.Components) > 0 || d.RestoreState != vss.RTYPE_UNDEFINED:
+		return componentsSchema
 	}
 	return firstSchema
 }
@@ -89,6 +94,10 @@ type Snapshot struct {
 	// them; empty for a copy that is not on LUNs of its own (software
 	// providers).
 	LUNs []LUNMapping
+	// Devices say how the volume's block devices are put together from the
+	// extents of its LUNs. Empty where every extent is a device by itself, see
+	// BlockDevices.
+	Devices []BlockDevice
 }
 
 // Filesystem is what the importer verifies the copy to be. The zero value is
@@ -111,9 +120,8 @@ type LUNMapping struct {
 	// (provider.Description); 0 when the storage system keeps none.
 	Generation uint64
 	// Extents are where the volume lies on this LUN. Their LUN field is the
-	// index of this mapping in Snapshot.LUNs; the XML does not repeat it. They
-	// say which volume this is, not how to assemble it: for a volume across
-	// several LUNs the volume's own metadata does that.
+	// index of this mapping in Snapshot.LUNs; the XML does not repeat it.
+	// Snapshot.Devices says how they are put together.
 	Extents []lun.Extent
 }
 

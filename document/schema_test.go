@@ -38,6 +38,7 @@ func TestMarshalFitsSchema(t *testing.T) {
 	add("sample.xml", sample())
 	add("empty.xml", &Document{})
 	add("components.xml", sampleComponents())
+	add("devices.xml", sampleDevices())
 	add("limits.xml", atTheLimits())
 	add("limits-components.xml", withFullComponents(sample()))
 	for i := range 60 {
@@ -52,7 +53,7 @@ func TestMarshalFitsSchema(t *testing.T) {
 // documents: what the schema refuses, Unmarshal refuses.
 func TestSchemaIsAsStrict(t *testing.T) {
 	lint, dir := xmllint(t), t.TempDir()
-	for _, c := range append(broken(), brokenComponents()...) {
+	for _, c := range append(append(broken(), brokenComponents()...), brokenDevices()...) {
 		if !c.schema {
 			continue
 		}

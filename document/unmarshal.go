@@ -55,8 +55,9 @@ func (r *xmlReader) document() (*Document, *fault) {
 	// The version comes before the rest, which it may have changed.
 	d.SchemaVersion = take(a, "schemaVersion", anyText)
 	if a.bad == nil && !knownSchema(d.SchemaVersion) {
-		return nil, r.fault("schema version %q is not %s or %s", d.SchemaVersion, firstSchema, CurrentSchema).withRemedy(remedyUpdate)
+		return nil, r.fault("schema version %q is not %s, %s or %s", d.SchemaVersion, firstSchema, componentsSchema, CurrentSchema).withRemedy(remedyUpdate)
 	}
+	r.schema = d.SchemaVersion
 	d.Context = vss.Context(a.bits("context"))
 	if f := a.done(); f != nil {
 		return nil, f
@@ -85,7 +86,9 @@ func (r *xmlReader) document() (*Document, *fault) {
 	return d, nil
 }
 
-func knownSchema(v string) bool { return v == firstSchema || v == CurrentSchema }
+func knownSchema(v string) bool {
+	return v == firstSchema || v == componentsSchema || v == CurrentSchema
+}
 
 func anyText(s string) (string, error) { return s, nil }
 
@@ -153,13 +156,44 @@ func (r *xmlReader) snapshot(a *attributes, s *Snapshot) *fault {
 	if f := a.done(); f != nil {
 		return f
 	}
-	return r.body(
-		child{"filesystem", 1, 1, func(a *attributes) *fault { return r.filesystem(a, &s.Filesystem) }},
-		child{"lunMapping", 0, maxLUNs, func(a *attributes) *fault {
+	kids := []child{
+		{"filesystem", 1, 1, func(a *attributes) *fault { return r.filesystem(a, &s.Filesystem) }},
+		{"lunMapping", 0, maxLUNs, func(a *attributes) *fault {
 			s.LUNs = append(s.LUNs, LUNMapping{})
 			return r.mapping(a, &s.LUNs[len(s.LUNs)-1], len(s.LUNs)-1)
 		}},
-	)
+	}
+	if r.schema == CurrentSchema {
+		kids = append(kids, child{"blockDevice", 0, maxDevices, func(a *attributes) *fault {
+			s.Devices = append(s.Devices, BlockDevice{})
+			return r.device(a, &s.Devices[len(s.Devices)-1])
+		}})
+	}
+	return r.body(kids...)
+}
+
+func (r *xmlReader) device(a *attributes, d *BlockDevice) *fault {
+	d.Role = a.text("role")
+	if f := a.done(); f != nil {
+		return f
+	}
+	return r.body(child{"segment", 1, maxExtents, func(a *attributes) *fault {
+		d.Segments = append(d.Segments, lun.Segment{Chunk: a.size("chunk")})
+		if f := a.done(); f != nil {
+			return f
+		}
+		return r.segment(&d.Segments[len(d.Segments)-1])
+	}})
+}
+
+func (r *xmlReader) segment(g *lun.Segment) *fault {
+	return r.body(child{"part", 1, maxLUNs, func(a *attributes) *fault {
+		g.Extents = append(g.Extents, lun.Extent{LUN: int(a.number("lun", maxLUNs-1)), Offset: a.size("offset"), Length: a.size("length")})
+		if f := a.done(); f != nil {
+			return f
+		}
+		return r.body()
+	}})
 }
 
 func (r *xmlReader) filesystem(a *attributes, fs *Filesystem) *fault {
@@ -242,6 +276,7 @@ func (r *xmlReader) lun(a *attributes, i *lun.Info) *fault {
 // repeats are the elements that may come more than once, of both schemas.
 var repeats = map[string]bool{
 	"snapshot": true, "ticket": true, "device": true, "lunMapping": true, "identifier": true, "interconnect": true, "extent": true,
+	"blockDevice": true, "segment": true, "part": true,
 	"writerComponents": true, "component": true, "subcomponent": true, "newTarget": true, "alternateLocationMapping": true,
 	"partialFile": true, "differencedFiles": true, "directedTarget": true,
 	"includeFile": true, "excludeFile": true, "excludeFromSnapshot": true, "file": true, "databaseFile": true,

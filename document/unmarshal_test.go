@@ -15,20 +15,15 @@ import (
 // brokenDocument is the sample with one thing wrong.
 type brokenDocument struct {
 	name     string
-	old, new string // the first old is replaced; new stands alone where old is ""
-	reason   string // part of the message
-	schema   bool   // the XSD refuses it as well
-	// components: it is the sample with components
-	components bool
+	old, new string           // the first old is replaced; new stands alone where old is ""
+	reason   string           // part of the message
+	schema   bool             // the XSD refuses it as well
+	of       func() *Document // the sample
 }
 
 func (c brokenDocument) xml(t testing.TB) string {
 	t.Helper()
-	d := sample()
-	if c.components {
-		d = sampleComponents()
-	}
-	b, err := Marshal(d)
+	b, err := Marshal(c.of())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,24 +42,24 @@ type brokenRow struct {
 	schema                 bool
 }
 
-func broke(components bool, rows []brokenRow) []brokenDocument {
+func broke(of func() *Document, rows []brokenRow) []brokenDocument {
 	var out []brokenDocument
 	for _, r := range rows {
-		out = append(out, brokenDocument{r.name, r.old, r.new, r.reason, r.schema, components})
+		out = append(out, brokenDocument{r.name, r.old, r.new, r.reason, r.schema, of})
 	}
 	return out
 }
 
 func broken() []brokenDocument {
 	const provider, second = `providerId="{5f3c3b1e-2f5a-4c5d-9a43-6a7b11d0c001}"`, `id="{66666666-7777-4888-9999-aaaaaaaaaaaa}"`
-	return broke(false, []brokenRow{
+	return broke(sample, []brokenRow{
 		{"nothing", "", " ", "empty", true},
 		{"no XML", "", "umbra", "text where only elements", true},
 		{"half a tag", "", "<backupComponents", "not well-formed", true},
 		{"another document element", "<backupComponents", "<components", "document element is components", true},
 		{"another namespace", "urn:umbra-vss:backup-components:1", "urn:x", `namespace "urn:x"`, true},
 		{"next namespace", "urn:umbra-vss:backup-components:1", "urn:umbra-vss:backup-components:2", "namespace", true},
-		{"next version", `schemaVersion="1.0"`, `schemaVersion="1.2" more="x"`, `"1.2" is not 1.0 or 1.1`, true},
+		{"next version", `schemaVersion="1.0"`, `schemaVersion="1.3" more="x"`, `"1.3" is not 1.0, 1.1 or 1.2`, true},
 		{"no version", `schemaVersion="1.0"`, ``, "schemaVersion is missing", true},
 		{"document type", "<backupComponents", "<!DOCTYPE backupComponents>\n<backupComponents", "document type", false},
 		{"entity", "<backupComponents", "<!DOCTYPE x [<!ENTITY a \"b\">]>\n<backupComponents", "document type", false},
@@ -175,7 +170,7 @@ func TestUnmarshalSaysWhere(t *testing.T) {
 		{`offset="0" length="268435456"`, `offset="0" length="1268435456"`, "snapshotSet/snapshot[2]/lunMapping[2]/extent[2]", "line 46, column 9: "},
 		{`context="0x00000029"`, `context="0x00000001"`, "backup components document", "line 2, column 1: "},
 	} {
-		_, err := Unmarshal([]byte(brokenDocument{old: c.old, new: c.new}.xml(t)))
+		_, err := Unmarshal([]byte(brokenDocument{of: sample, old: c.old, new: c.new}.xml(t)))
 		var e *vss.Error
 		if !errors.As(err, &e) || !strings.HasSuffix(e.Object, c.object) || !strings.HasPrefix(e.Reason, c.at) {
 			t.Errorf("%q, want %q at %q", err, c.object, c.at)

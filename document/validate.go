@@ -144,7 +144,7 @@ func (s *Snapshot) check(at string) *fault {
 			return f
 		}
 	}
-	return nil
+	return s.checkDevices(at)
 }
 
 func (f *Filesystem) check(at string) *fault {

@@ -16,6 +16,7 @@ import (
 type xmlReader struct {
 	d         *xml.Decoder
 	ns        string // the namespace of the document
+	schema    string // its version, where that matters
 	path      []string
 	line, col int      // where the current token starts
 	first     bool     // nothing was read yet

@@ -49,6 +49,22 @@ type Extent struct {
 	Length uint64 `json:"length"` // bytes
 }
 
+// Segment is a run of a block device that lies on LUNs: on one extent, or in
+// turns of Chunk bytes on several of equal length (striped).
+type Segment struct {
+	Chunk   uint64   `json:"chunk,omitempty"` // 0: not striped, and one extent
+	Extents []Extent `json:"extents"`
+}
+
+// Length is how many bytes of the device the segment is.
+func (s Segment) Length() uint64 {
+	var n uint64
+	for _, e := range s.Extents {
+		n += e.Length
+	}
+	return n
+}
+
 // CodeSet is VDS_STORAGE_IDENTIFIER_CODE_SET. Unknown values are carried.
 type CodeSet uint8
 
