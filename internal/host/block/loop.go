@@ -18,6 +18,8 @@ type Loop struct {
 	Dev         uint64  // st_dev of the backing file
 	Ino         uint64  // its inode
 	Offset      uint64  // bytes into the backing file
+	SizeLimit   uint64  // bytes of it, from there; 0: to its end
+	Backing     uint64  // number of the block device that is the backing file; 0 for a regular file
 	Name        string  // lo_file_name: free text by whoever attached it
 	NAA         lun.NAA // the LUN, if Umbra attached it (HostTag != "")
 	HostTag     string  // the Umbra host that attached it, or ""
@@ -76,7 +78,7 @@ func loopStatus(f *os.File) (*Loop, error) {
 		name = name[:i]
 	}
 	l := &Loop{
-		Dev: st.Device, Ino: st.Inode, Offset: st.Offset, Name: string(name),
+		Dev: st.Device, Ino: st.Inode, Offset: st.Offset, SizeLimit: st.Sizelimit, Backing: st.Rdevice, Name: string(name),
 		ReadOnly:  st.Flags&unix.LO_FLAGS_READ_ONLY != 0,
 		Autoclear: st.Flags&unix.LO_FLAGS_AUTOCLEAR != 0,
 		DirectIO:  st.Flags&unix.LO_FLAGS_DIRECT_IO != 0,

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
-	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -146,31 +144,6 @@ func deviceNumber(dev uint64) string {
 		return ""
 	}
 	return fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-}
-
-// placeMembers puts the members on their disks: the whole of it, or the partition's
-// run of bytes.
-func placeMembers(ctx context.Context, members []Member) error {
-	var disks []uint64
-	for i := range members {
-		m := &members[i]
-		m.Disk = m.Device
-		var start uint64
-		if p := m.Device.Partition; p != nil {
-			disk, err := block.Inspect(ctx, p.Disk)
-			if err != nil {
-				return err
-			}
-			m.Disk, start = disk, p.Start
-		}
-		n := slices.Index(disks, m.Disk.Dev())
-		if n < 0 {
-			n = len(disks)
-			disks = append(disks, m.Disk.Dev())
-		}
-		m.Extents = []lun.Extent{{LUN: n, Offset: start, Length: m.Device.Size}}
-	}
-	return nil
 }
 
 // stacked reports whether a device is made of others (device-mapper, md,

@@ -2,7 +2,9 @@ package volume_test
 
 import (
 	"fmt"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // partition makes a partition node by hand: this kernel may know no partition
@@ -44,7 +47,7 @@ func TestPartitionsOfOneLUN(t *testing.T) {
 	dir := looptest.Mount(t, "xfs", data, "logdev="+log)
 	for _, name := range []string{dir, data} {
 		v := resolve(t, h, name)
-		if len(v.Members) != 2 || v.Members[0].Device.Path != data || v.Members[0].Disk.Name != disk.Name {
+		if len(v.Members) != 2 || v.Members[0].Device.Path != data || v.Members[0].Disks[0].Name != disk.Name {
 			t.Fatalf("members %+v", v.Members)
 		}
 		// One LUN, copied once, with both runs of bytes on it.
@@ -64,4 +67,30 @@ func TestPartitionsOfOneLUN(t *testing.T) {
 	if err := block.Verify(p); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestPartOfALUNOverALoopDevice: where the kernel makes no partitions, an
+// administrator makes a loop device over a part of the LUN.
+func TestPartOfALUNOverALoopDevice(t *testing.T) {
+	h := looptest.NewHost(t)
+	disk := h.Attach(t, looptest.File(t, 64*mib), false)
+	out, err := exec.Command("losetup", "--find", "--show", "--offset", fmt.Sprint(mib), "--sizelimit", fmt.Sprint(32*mib), disk.Path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v %s", err, out)
+	}
+	node := strings.TrimSpace(string(out))
+	t.Cleanup(func() { looptest.Run(t, "losetup", "--detach", node) })
+	looptest.Mkfs(t, "ext4", node)
+	dir := looptest.Mount(t, "ext4", node, "")
+	v := resolve(t, h, dir)
+	want := []lun.Extent{{Offset: mib, Length: 32 * mib}}
+	if !slices.Equal(v.Extents(), want) || len(v.Disks()) != 1 || v.Disks()[0].DiskSeq != disk.DiskSeq || v.Members[0].Device.Path != node {
+		t.Errorf("extents %v on %+v, device %s", v.Extents(), v.Disks(), v.Members[0].Device.Path)
+	}
+	below, err := volume.Backing(t.Context(), v)
+	if err != nil || len(below) == 0 || v.In(below) {
+		t.Errorf("Backing = %v, %v", below, err)
+	}
+	// Over another host's LUN it is as refused as that LUN.
+	refused(t, looptest.NewHost(t), dir, vss.VSS_E_VOLUME_NOT_SUPPORTED, "another Umbra host")
 }

@@ -32,8 +32,10 @@ func Resolve(ctx context.Context, name, hostTag string) (Volume, error) {
 		return Volume{}, err
 	}
 	for _, m := range v.Members {
-		if err := refuseDisk(v.Name, m.Device, m.Disk, hostTag); err != nil {
-			return Volume{}, err
+		for _, disk := range m.Disks {
+			if err := refuseDisk(v.Name, m.Device, disk, hostTag); err != nil {
+				return Volume{}, err
+			}
 		}
 	}
 	return v, nil

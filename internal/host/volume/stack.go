@@ -183,13 +183,13 @@ func (s *stack) device(ctx context.Context, dev uint64) error {
 }
 
 // loop walks the filesystem of a backing file, or the device if that is what
-// backs the loop device. The path is believed only if it leads to the very
-// file that the driver has open.
+// backs the loop device. The path of a file is believed only if it leads to the
+// very file that the driver has open.
 func (s *stack) loop(ctx context.Context, l *block.Loop) error {
+	if l.Backing != 0 {
+		return s.device(ctx, l.Backing)
+	}
 	if at, err := locate(l.BackingFile); err == nil && at.dev == l.Dev && at.ino == l.Ino {
-		if at.mode&unix.S_IFMT == unix.S_IFBLK {
-			return s.device(ctx, at.rdev)
-		}
 		return s.path(ctx, at)
 	}
 	return s.filesystem(ctx, l.Dev)

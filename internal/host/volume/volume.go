@@ -29,10 +29,19 @@ type Volume struct {
 
 // Member is one block device that the filesystem lives on.
 type Member struct {
-	Device  block.Device // the disk or partition
-	Disk    block.Device // the whole disk, which is the LUN; equal to Device for a whole disk
-	Role    string       // "data", "log", "realtime", "journal"
-	Extents []lun.Extent // where on the LUN; LUN is an index into Volume.Disks
+	Device   block.Device   // the disk, or what lies on disks: a partition, or a loop device over a part of one
+	Disks    []block.Device // the whole disks it lies on, which are LUNs; Device itself for a whole disk
+	Role     string         // "data", "log", "realtime", "journal"
+	Segments []lun.Segment  // where on the LUNs, in order; LUN is an index into Volume.Disks
+}
+
+// Extents are the member's runs of bytes on LUNs.
+func (m Member) Extents() []lun.Extent {
+	var all []lun.Extent
+	for _, g := range m.Segments {
+		all = append(all, g.Extents...)
+	}
+	return all
 }
 
 // SuperblockKey is equal for two volumes that are one filesystem: bind mounts
@@ -45,8 +54,10 @@ func (v Volume) SuperblockKey() string {
 func (v Volume) Disks() []block.Device {
 	var disks []block.Device
 	for _, m := range v.Members {
-		if !slices.ContainsFunc(disks, func(d block.Device) bool { return d.Dev() == m.Disk.Dev() }) {
-			disks = append(disks, m.Disk)
+		for _, disk := range m.Disks {
+			if !slices.ContainsFunc(disks, func(d block.Device) bool { return d.Dev() == disk.Dev() }) {
+				disks = append(disks, disk)
+			}
 		}
 	}
 	return disks
@@ -56,7 +67,7 @@ func (v Volume) Disks() []block.Device {
 func (v Volume) Extents() []lun.Extent {
 	var all []lun.Extent
 	for _, m := range v.Members {
-		all = append(all, m.Extents...)
+		all = append(all, m.Extents()...)
 	}
 	return all
 }

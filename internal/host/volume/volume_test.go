@@ -86,7 +86,7 @@ func TestResolveSingleDevice(t *testing.T) {
 			if want := []lun.Extent{{Length: dev.Size}}; !slices.Equal(v.Extents(), want) || len(v.Disks()) != 1 {
 				t.Errorf("extents %v on %v", v.Extents(), v.Disks())
 			}
-			if got, _ := v.Members[0].Disk.LUN.NAA(); got != dev.Loop.NAA {
+			if got, _ := v.Members[0].Disks[0].LUN.NAA(); got != dev.Loop.NAA {
 				t.Errorf("LUN %v", got)
 			}
 

@@ -13,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/internal/service/timeline"
@@ -389,6 +390,7 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 			}
 			snap.LUNs = append(snap.LUNs, lm)
 		}
+		snap.Devices = blockDevices(m.volume)
 		d.Snapshots = append(d.Snapshots, snap)
 	}
 	if !s.Context.Transportable() {
@@ -407,6 +409,19 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 		d.Tickets = append(d.Tickets, document.Ticket{ProviderID: p.Properties().ProviderID, Data: data})
 	}
 	return d, nil
+}
+
+// blockDevices is what the document says of how the volume is put together:
+// nothing, if it is one extent. Such a set is one that older importers read.
+func blockDevices(v volume.Volume) []document.BlockDevice {
+	if len(v.Members) == 1 && len(v.Extents()) == 1 {
+		return nil
+	}
+	var all []document.BlockDevice
+	for _, m := range v.Members {
+		all = append(all, document.BlockDevice{Role: m.Role, Segments: m.Segments})
+	}
+	return all
 }
 
 // filesystemOf is what the document says of the filesystem.

@@ -377,7 +377,7 @@ func (h *Host) AddVolume(path string, l LUN) {
 		v.RootDev, v.RootIno = uint64(st.Dev), st.Ino
 		counted.Major, counted.Minor = anyDisk()
 	}
-	v.Members = []volume.Member{{Device: counted, Disk: d, Role: "data", Extents: []lun.Extent{{Length: l.Size}}}}
+	v.Members = []volume.Member{{Device: counted, Disks: []block.Device{d}, Role: "data", Segments: []lun.Segment{{Extents: []lun.Extent{{Length: l.Size}}}}}}
 	h.volumes[path] = v
 }
 
