@@ -10,13 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/umbra-vss/umbra/internal/array/export/configfs"
 )
 
 // kernel is configfs as the kernel has it, in a folder: it makes the folders
 // and files that come with an object, refuses what the kernel refuses, and
 // writes down what it was told.
 type kernel struct {
-	configfs
+	configfs.FS
 	t     *testing.T
 	calls []string
 	fail  string // a call that is refused
@@ -28,7 +30,7 @@ func newKernel(t *testing.T) *kernel {
 	if err := os.MkdirAll(filepath.Join(root, "target/core"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &kernel{configfs: configfs(filepath.Join(root, "target")), t: t}
+	return &kernel{FS: configfs.FS(filepath.Join(root, "target")), t: t}
 }
 
 func (k *kernel) call(format string, args ...any) error {
@@ -49,7 +51,7 @@ func (k *kernel) did() []string {
 
 func (k *kernel) put(file, value string) {
 	k.t.Helper()
-	p := k.at(file)
+	p := k.At(file)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(value), 0o644)); err != nil {
 		k.t.Fatal(err)
 	}
@@ -62,7 +64,7 @@ func (k *kernel) Mkdir(p string) error {
 	if err := k.call("mkdir %s", p); err != nil {
 		return err
 	}
-	if err := k.configfs.Mkdir(p); err != nil {
+	if err := k.FS.Mkdir(p); err != nil {
 		return err
 	}
 	parts := strings.Split(p, "/")
@@ -102,7 +104,7 @@ func (k *kernel) Rmdir(p string) error {
 	made := map[string]bool{"core": true, "fileio_7480": true, "lun": true, "acls": true, "np": true}
 	names, _ := k.List(p)
 	for _, n := range names {
-		fi, err := os.Lstat(k.at(path.Join(p, n)))
+		fi, err := os.Lstat(k.At(path.Join(p, n)))
 		if err == nil && fi.Mode()&fs.ModeSymlink != 0 || strings.HasPrefix(n, "lun_") || made[path.Base(p)] {
 			return fmt.Errorf("rmdir %s: not empty: %s", p, n)
 		}
@@ -113,8 +115,8 @@ func (k *kernel) Rmdir(p string) error {
 		}
 	}
 	var holders []string
-	_ = filepath.WalkDir(string(k.configfs), func(at string, d fs.DirEntry, err error) error {
-		if to, rerr := os.Readlink(at); rerr == nil && to == k.at(p) {
+	_ = filepath.WalkDir(string(k.FS), func(at string, d fs.DirEntry, err error) error {
+		if to, rerr := os.Readlink(at); rerr == nil && to == k.At(p) {
 			holders = append(holders, at)
 		}
 		return err
@@ -122,7 +124,7 @@ func (k *kernel) Rmdir(p string) error {
 	if len(holders) > 0 {
 		return fmt.Errorf("rmdir %s: in use by %s", p, holders)
 	}
-	return os.RemoveAll(k.at(p))
+	return os.RemoveAll(k.At(p))
 }
 
 func (k *kernel) Write(p, v string) error {
@@ -142,7 +144,7 @@ func (k *kernel) Write(p, v string) error {
 	if strings.HasSuffix(v, "\n") && strings.Contains(p, "/auth/") {
 		k.t.Error("a newline becomes part of the secret")
 	}
-	return k.configfs.Write(p, v)
+	return k.FS.Write(p, v)
 }
 
 func (k *kernel) Link(to, p string) error {
@@ -155,14 +157,14 @@ func (k *kernel) Link(to, p string) error {
 	if !k.Exists(to) {
 		return fmt.Errorf("link to %s, which is not there", to)
 	}
-	return k.configfs.Link(to, p)
+	return k.FS.Link(to, p)
 }
 
 func (k *kernel) Unlink(p string) error {
 	if err := k.call("unlink %s", p); err != nil {
 		return err
 	}
-	return k.configfs.Unlink(p)
+	return k.FS.Unlink(p)
 }
 
 // told fails unless exactly these calls were made, in this order.

@@ -15,13 +15,14 @@ import (
 	"sync"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
+	"github.com/umbra-vss/umbra/internal/array/export/configfs"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
 // Root is where configfs is.
-const Root = "/sys/kernel/config"
+const Root = configfs.Root
 
 // Authority is who names Umbra's targets and initiators.
 const Authority = "iqn.2026-01.io.umbra"
@@ -36,7 +37,7 @@ func TargetName(id vss.ID) string { return Authority + ":array." + id.Bare() }
 // calls wait for the kernel, which may wait for commands under way.
 type Target struct {
 	mu      sync.Mutex
-	fs      tree
+	fs      configfs.Tree
 	iqn     string
 	prefix  string
 	portals []string
@@ -69,7 +70,7 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 			checked = append(checked, p)
 		}
 	}
-	base := configfs(filepath.Join(root, "target"))
+	base := configfs.FS(filepath.Join(root, "target"))
 	if !base.Exists("core") && root == Root {
 		// Best effort; what counts is whether the folder is there afterwards. The
 		// service may not load modules itself.
@@ -82,7 +83,7 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 	return t, nil
 }
 
-func (t *Target) supported(base configfs) error {
+func (t *Target) supported(base configfs.FS) error {
 	if !base.Exists("core") {
 		return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "export over iSCSI", Object: string(base), Reason: "this kernel has no SCSI target (LIO), or it is not loaded, or configfs is not mounted",
 			Remedy: "Run modprobe -a target_core_mod target_core_file iscsi_target_mod as root, and mount configfs at " + Root + "; or serve hosts on this machine only, without --iscsi-portal"}
