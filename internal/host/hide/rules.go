@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/umbra-vss/umbra/lun"
@@ -51,6 +52,10 @@ func fileSafe(name string) string {
 	return name
 }
 
+// Mark is what the name of a loop device's backing file has to be for the device
+// to be as hidden as the LUN, wherever that file is.
+func Mark(l lun.Info) string { return fileSafe(l.Name()) }
+
 // plain characters mean themselves in file names and in udev's patterns.
 const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:"
 
@@ -90,7 +95,8 @@ func renderFamily(f Family) string {
 }
 
 // conditionsOf are the matches that find a LUN, one rule each. Disks and their
-// partitions are matched alike: ATTRS also looks at a device's parents.
+// partitions are matched alike: ATTRS also looks at a device's parents. The last
+// is for loop devices over it (package surface).
 func conditionsOf(l lun.Info) ([]string, error) {
 	var out []string
 	for _, id := range l.StorageIDs {
@@ -105,6 +111,9 @@ func conditionsOf(l lun.Info) ([]string, error) {
 	if len(out) == 0 {
 		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: hideOp, Object: l.Name(),
 			Reason: "nothing in its identity tells this LUN from others", Remedy: "Use LUNs with a page 0x83 identifier of type 1, 2, 3 or 8"}
+	}
+	if mark := fmt.Sprintf(`ATTRS{loop/backing_file}=="*%s*"`, pattern(Mark(l))); !slices.Contains(out, mark) {
+		out = append(out, mark)
 	}
 	return out, nil
 }
