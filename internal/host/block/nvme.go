@@ -5,18 +5,28 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/lun"
 )
 
 // nvmeInfo reads what the kernel keeps of an NVMe namespace and says it in
 // SCSI's words: EUI-64 is identifier type 2, NGUID and UUID are SCSI name
-// strings, type 8 (provider.md 6.1). dir is the namespace's folder in sysfs.
+// strings, type 8 (provider.md 6.1). A namespace of an Umbra array is its LUN,
+// with the NAA name and the INQUIRY strings that the LUN has on every other
+// transport: else a copy could not be imported by another way than the one it
+// was made by. dir is the namespace's folder in sysfs.
 func nvmeInfo(dir string) (lun.Info, bool) {
 	wwid := attr(dir, "wwid")
 	if wwid == "" || !exists(dir, "nsid") {
 		return lun.Info{}, false
 	}
 	dev := filepath.Join(dir, "device")
+	nguid, uuid := hexDigits(attr(dir, "nguid"), 16), hexDigits(attr(dir, "uuid"), 16)
+	if n, ok := identity.OfNamespace(sixteen(nguid), sixteen(uuid)); ok && strings.HasPrefix(attr(dev, "model"), identity.Vendor) {
+		info := identity.Info(n)
+		info.BusType = lun.BusNVMe
+		return info, true
+	}
 	info := lun.Info{
 		Version:         lun.InfoVersion,
 		CommandQueueing: true,
@@ -29,13 +39,18 @@ func nvmeInfo(dir string) (lun.Info, bool) {
 	if b := hexDigits(attr(dir, "eui"), 8); b != nil {
 		info.StorageIDs = append(info.StorageIDs, lun.StorageID{CodeSet: lun.CodeSetBinary, Type: lun.IDEUI64, Identifier: b})
 	}
-	if b := hexDigits(attr(dir, "nguid"), 16); b != nil {
-		info.StorageIDs = append(info.StorageIDs, nameString("eui."+hex.EncodeToString(b)))
+	if nguid != nil {
+		info.StorageIDs = append(info.StorageIDs, nameString("eui."+hex.EncodeToString(nguid)))
 	}
-	if b := hexDigits(attr(dir, "uuid"), 16); b != nil {
+	if uuid != nil {
 		info.StorageIDs = append(info.StorageIDs, nameString("uuid."+strings.ToLower(attr(dir, "uuid"))))
 	}
 	return info, true
+}
+
+func sixteen(b []byte) (out [16]byte) {
+	copy(out[:], b)
+	return out
 }
 
 func nameString(s string) lun.StorageID {

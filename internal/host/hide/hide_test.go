@@ -45,6 +45,7 @@ func TestHideAndUnhide(t *testing.T) {
 		`ATTRS{loop/backing_file}=="*naa.6001405123456789abcdef0123456789*", `,
 		`ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789abcdef0123456789", `,
 		`ENV{ID_SERIAL}=="36001405123456789abcdef0123456789", `,
+		`ATTRS{wwid}=="uuid.01405123-4567-889a-8bcd-ef0123456789", `, `ATTRS{wwid}=="eui.abcdef01234567890014051234567896", `,
 		`ENV{SYSTEMD_READY}="0"`, `ENV{UDISKS_IGNORE}="1"`, `ENV{DM_MULTIPATH_DEVICE_PATH}="0"`,
 		`ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"`,
 	} {
@@ -84,7 +85,8 @@ func TestFamily(t *testing.T) {
 	for name, want := range map[string][]string{
 		"10-umbra-array-6001405123456789.rules": {
 			`ENV{UMBRA_ADMITTED}=="1", GOTO="umbra_end"`, `ATTRS{wwid}=="naa.6001405123456789*", ENV{SYSTEMD_READY}="0"`,
-			`ATTRS{loop/backing_file}=="*naa.6001405123456789*", `, `ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789*", `, `ENV{ID_SERIAL}=="36001405123456789*", `},
+			`ATTRS{loop/backing_file}=="*naa.6001405123456789*", `, `ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789*", `, `ENV{ID_SERIAL}=="36001405123456789*", `,
+			`ATTRS{wwid}=="uuid.01405123-4567-889?-8???-????????????", `, `ATTRS{wwid}=="eui.????????????????0014051234567896", `},
 		"09-umbra-naa.6001405123456789abcdef0123456789.rules": {
 			`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", ENV{UMBRA_ADMITTED}="1"`},
 	} {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -121,13 +122,18 @@ func conditionsOf(l lun.Info) ([]string, error) {
 // naaConditions find the LUNs whose NAA identifier begins with some digits: all
 // of them, or with "*" as the rest, some.
 func naaConditions(digits, rest string) []string {
-	return []string{
+	out := []string{
 		fmt.Sprintf(`ATTRS{wwid}=="naa.%s%s"`, digits, rest),
 		fmt.Sprintf(`ATTRS{loop/backing_file}=="*naa.%s*"`, digits),
 		fmt.Sprintf(`ENV{ID_WWN_WITH_EXTENSION}=="0x%s%s"`, digits, rest),
 		// scsi_id puts the designator's type before it: 3 for NAA.
 		fmt.Sprintf(`ENV{ID_SERIAL}=="3%s%s"`, digits, rest),
 	}
+	// NVMe has the same digits in another order.
+	for _, w := range identity.NamespaceWWIDs(digits) {
+		out = append(out, fmt.Sprintf(`ATTRS{wwid}=="%s"`, w))
+	}
+	return out
 }
 
 // rulesFile gives block devices that meet a condition the effects, unless they
