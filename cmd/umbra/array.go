@@ -338,8 +338,8 @@ func (x *arrayAdmin) info() *cobra.Command {
 			return x.emit(i, func(w io.Writer) {
 				fmt.Fprintf(w, "Array:\t%s (%s)\nStore:\t%s\nSpace:\t%s free of %s\nClone limit:\t%s\nClone rate:\t%s per extent\nLUNs:\t%d\nCopies:\t%d\nSets:\t%d\nHosts:\t%d\n",
 					i.Name, i.ArrayID, i.Store, bytesText(i.FreeBytes), bytesText(i.TotalBytes), i.CloneLimit, i.ClonePerExtent, i.LUNs, i.Copies, i.Sets, i.Hosts)
-				if len(i.Portals) > 0 {
-					fmt.Fprintf(w, "iSCSI portals:\t%s\n", strings.Join(i.Portals, ", "))
+				for _, s := range i.Served {
+					fmt.Fprintf(w, "%s portals:\t%s\n", s.Transport.Label(), strings.Join(s.Portals, ", "))
 				}
 				for _, s := range slices.Concat(i.Strays, i.Lost, i.Differences) {
 					fmt.Fprintf(w, "Attention:\t%s\n", s)

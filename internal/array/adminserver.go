@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/array/export"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -54,8 +55,11 @@ func (s adminServer) Info(context.Context, *connect.Request[arrayv1.InfoRequest]
 		TotalBytes: sp.Total, FreeBytes: sp.Free, WatermarkBytes: a.watermark(sp), CloneLimitNs: int64(a.cfg.CloneLimit),
 		ClonePerFileNs: int64(rate.File()), ClonePerExtentNs: int64(rate.Extent()), ClonesAtOnce: int32(rate.Parallel()), LastCommitNs: int64(rate.Last()),
 		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, Strays: strays, Differences: a.differencesNow()}
-	if a.exporter != nil {
-		out.Portals = a.exporter.Portals()
+	for _, o := range a.outlets {
+		out.Served = append(out.Served, &arrayv1.Served{Transport: string(o.kind), Portals: o.Portals()})
+		if o.kind == export.ISCSI {
+			out.Portals = o.Portals()
+		}
 	}
 	for _, l := range sortedLUNs(a.state.allLUNs()) {
 		if l.Copy {

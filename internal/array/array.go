@@ -20,6 +20,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/backend/file"
 	"github.com/umbra-vss/umbra/internal/array/client"
+	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/array/fdpass"
 	"github.com/umbra-vss/umbra/internal/array/identity"
@@ -46,7 +47,7 @@ type Config struct {
 	// None: the array serves hosts on its own machine only.
 	ISCSIPortals []string
 	configfs     string
-	exporter     exporter // instead of the kernel's target, in tests
+	exporters    map[export.Kind]exporter // instead of the machine's, in tests
 
 	Logger *slog.Logger // nil discards
 }
@@ -81,9 +82,9 @@ type Array struct {
 
 	tokens tokens
 
-	exporter    exporter   // nil: none
+	outlets     []outlet   // transports it serves
 	exportMu    sync.Mutex // from reading a record to exporting it so
-	differences []string   // between the kernel's target and the database, found at start
+	differences []string   // between what was exported and the database, found at start
 
 	pmu     sync.Mutex
 	pending map[vss.ID]*pending

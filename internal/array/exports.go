@@ -2,15 +2,11 @@ package array
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
-	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -23,49 +19,27 @@ var (
 	fpUnexportRecorded   = failpoint.New("array.unexport.after-record")
 )
 
-// exporter serves LUNs to hosts of other machines. Descriptors for hosts on
-// this machine (tokens.go) are not one: a host fetches them, and the kernel
-// tells when they are gone, while what an exporter shows is the array's own
-// doing and stays until it is taken back.
-type exporter interface {
-	Name() string
-	Portals() []string
-	Reconcile(peers []export.Peer, luns []export.LUN) (differences []string, err error)
-	Admit(export.Peer) error
-	Revoke(initiator string) error
-	Apply(export.LUN) error
-	Connected(initiator string) (bool, error)
-}
-
 // exported is a host that has a LUN attached over the network, at this number.
 type exported struct {
 	Host   string
 	Number uint16
+	By     export.Kind `json:",omitempty"` // "": iSCSI, as earlier versions wrote it
 }
 
-// chap are the secrets of a host and, to it, of the array.
-type chap struct{ Initiates, Answers export.Secret }
-
-func newCHAP(host string) *chap {
-	secret := func() string {
-		b := make([]byte, 16)
-		rand.Read(b)
-		return hex.EncodeToString(b)
+func (e exported) kind() export.Kind {
+	if e.By == "" {
+		return export.ISCSI
 	}
-	return &chap{Initiates: export.Secret{User: host, Password: secret()}, Answers: export.Secret{User: "array", Password: secret()}}
+	return e.By
 }
 
-func (h *hostRecord) peer() export.Peer {
-	return export.Peer{Initiator: iscsi.InitiatorName(h.Name), Initiates: h.CHAP.Initiates, Answers: h.CHAP.Answers}
-}
-
-// exportTo finds the LUN's number for a host.
-func (l *lunRecord) exportTo(host string) (uint16, bool) {
+// exportTo finds how a host has the LUN.
+func (l *lunRecord) exportTo(host string) (exported, bool) {
 	i := slices.IndexFunc(l.Exports, func(e exported) bool { return e.Host == host })
 	if i < 0 {
-		return 0, false
+		return exported{}, false
 	}
-	return l.Exports[i].Number, true
+	return l.Exports[i], true
 }
 
 // withExport returns a copy of the record that the host has attached.
@@ -95,8 +69,8 @@ func (t *txn) nextNumber(h *hostRecord) (uint16, error) {
 	taken := map[uint16]bool{}
 	for _, l := range t.s.allLUNs() {
 		if own := t.lun(l.NAA); own != nil {
-			if n, ok := own.exportTo(h.Name); ok {
-				taken[n] = true
+			if e, ok := own.exportTo(h.Name); ok {
+				taken[e.Number] = true
 			}
 		}
 	}
@@ -114,79 +88,18 @@ func (t *txn) nextNumber(h *hostRecord) (uint16, error) {
 	return 0, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "export LUN", Object: h.Name, Reason: "the host has no LUN number left", Remedy: "Detach LUNs there"}
 }
 
-// openExports gets the exporter ready, if the array has one, and makes the
-// kernel's target what the database says.
-func (a *Array) openExports(ctx context.Context) error {
-	id := a.state.identity()
-	if a.cfg.exporter != nil {
-		return a.startExports(a.cfg.exporter)
-	}
-	if len(a.cfg.ISCSIPortals) == 0 {
-		if !iscsi.Present(a.cfg.configfs, id.ID) {
-			return nil
-		}
-		return a.retireExports(ctx, id)
-	}
-	t, err := iscsi.Open(a.cfg.configfs, id.ID, id.Prefix, a.cfg.ISCSIPortals)
-	if err != nil {
-		return err
-	}
-	return a.startExports(t)
-}
-
-func (a *Array) startExports(t exporter) error {
-	var peers []export.Peer
-	for _, h := range a.state.allHosts() {
-		if h.CHAP != nil {
-			peers = append(peers, h.peer())
-		}
-	}
-	var luns []export.LUN
-	for _, l := range a.state.allLUNs() {
-		if len(l.Exports) > 0 {
-			luns = append(luns, a.exportOf(l.NAA, l))
-		}
-	}
-	differences, err := t.Reconcile(peers, luns)
-	if err != nil {
-		return err
-	}
-	for _, d := range differences {
-		a.log.Warn("exports were not what the database says", "difference", d)
-	}
-	a.exporter, a.differences = t, differences
-	return nil
-}
-
-// retireExports takes down the target of an array that is to have none any
-// more, unless a host uses it: nobody would take the LUNs away that the array
-// deletes.
-func (a *Array) retireExports(ctx context.Context, id arrayRecord) error {
-	for _, l := range a.state.allLUNs() {
-		if len(l.Exports) > 0 {
-			return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "open array", Object: iscsi.TargetName(id.ID), Reason: "hosts have LUNs attached over iSCSI, " + l.Exports[0].Host + " for one",
-				Remedy: "Start the array with --iscsi-portal, detach the LUNs there, and start it without"}
-		}
-	}
-	t, err := iscsi.Open(a.cfg.configfs, id.ID, id.Prefix, nil)
-	if err == nil {
-		err = t.Teardown()
-	}
-	if err == nil {
-		a.log.Info("the iSCSI target is taken down", "target", iscsi.TargetName(id.ID))
-	}
-	return err
-}
-
-// exportOf is how a LUN is to be exported; l is nil for one that is deleted.
-func (a *Array) exportOf(n lun.NAA, l *lunRecord) export.LUN {
+// exportOf is how a LUN is to be exported over a transport; l is nil for one
+// that is deleted.
+func (a *Array) exportOf(t transport, n lun.NAA, l *lunRecord) export.LUN {
 	out := export.LUN{NAA: n}
 	if l == nil {
 		return out
 	}
 	out.File, out.Size = a.store.Path(n), l.Size
 	for _, e := range l.Exports {
-		out.Maps = append(out.Maps, export.Mapping{Initiator: iscsi.InitiatorName(e.Host), Number: e.Number, ReadOnly: l.ReadOnly})
+		if e.kind() == t.kind {
+			out.Maps = append(out.Maps, export.Mapping{Initiator: t.initiator(e.Host), Number: e.Number, ReadOnly: l.ReadOnly})
+		}
 	}
 	return out
 }
@@ -195,29 +108,34 @@ func (a *Array) exportOf(n lun.NAA, l *lunRecord) export.LUN {
 // changed a record calls it afterwards; of several at a time the last sees the
 // last word, because each reads it under the lock.
 func (a *Array) converge(luns ...lun.NAA) error {
-	if a.exporter == nil {
+	if len(a.outlets) == 0 {
 		return nil
 	}
 	a.exportMu.Lock()
 	defer a.exportMu.Unlock()
 	var errs []error
 	for _, n := range luns {
-		errs = append(errs, a.exporter.Apply(a.exportOf(n, a.state.lun(n))))
+		for _, o := range a.outlets {
+			errs = append(errs, o.Apply(a.exportOf(o.transport, n, a.state.lun(n))))
+		}
 	}
 	return vss.Join("", errs...)
 }
 
-// exportLUNs maps LUNs that the host sees to its initiator: all, or none.
+// exportLUNs shows LUNs that the host sees to it over a transport: all, or none.
 // Repeating it gives the same answer.
-func (a *Array) exportLUNs(ctx context.Context, h *hostRecord, luns []lun.NAA) ([]*lunRecord, error) {
+func (a *Array) exportLUNs(ctx context.Context, h *hostRecord, by export.Kind, luns []lun.NAA) ([]*lunRecord, error) {
 	const op = "export LUNs"
+	o, served := a.outlet(by)
 	switch {
 	case len(luns) == 0 || len(luns) > maxSetLUNs:
 		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Reason: "1 to 1024 LUNs are exported at a time", Remedy: "Export them in several calls"}
-	case a.exporter == nil:
-		return nil, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: op, Object: a.state.identity().Name, Reason: "the array serves LUNs to its own machine only", Remedy: "Start it with --iscsi-portal ADDRESS:PORT"}
-	case h.CHAP == nil:
-		return nil, notForISCSI(op, h.Name)
+	case !served:
+		return nil, notServed(op, a.state.identity().Name, by)
+	}
+	if _, ok := h.peer(o.transport); !ok {
+		return nil, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: op, Object: h.Name, Reason: "the host was enrolled before the array had portals for " + o.kind.Label() + ", and has no secrets there",
+			Remedy: "Run `umbra array enroll " + h.Name + "` on the array and `umbra join` on the host"}
 	}
 	if err := fpExportBeforeRecord.Hit(ctx); err != nil {
 		return nil, injected(op, err)
@@ -237,7 +155,12 @@ func (a *Array) exportLUNs(ctx context.Context, h *hostRecord, luns []lun.NAA) (
 			if a.lost[n] {
 				return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: op, Object: n.String(), Reason: "its file is missing in the array's store", Remedy: "Check the store, then delete the LUN if its file is lost"}
 			}
-			if _, ok := l.exportTo(h.Name); !ok {
+			e, ok := l.exportTo(h.Name)
+			if ok && e.kind() != o.kind {
+				// Two ways at a time would be two disks of one LUN, with two caches.
+				return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: op, Object: n.String(), Reason: "the host has it attached over " + e.kind().Label(), Remedy: "Detach it there first"}
+			}
+			if !ok {
 				number, err := t.nextNumber(h)
 				if err != nil {
 					return err
@@ -245,7 +168,7 @@ func (a *Array) exportLUNs(ctx context.Context, h *hostRecord, luns []lun.NAA) (
 				c := *t.host(h.Name)
 				c.LastNumber = number
 				t.putHost(&c)
-				l = l.withExport(exported{h.Name, number})
+				l = l.withExport(exported{Host: h.Name, Number: number, By: o.kind})
 				t.putLUN(l)
 				fresh = append(fresh, n)
 			}
@@ -272,9 +195,14 @@ func (a *Array) exportLUNs(ctx context.Context, h *hostRecord, luns []lun.NAA) (
 	return out, nil
 }
 
-func notForISCSI(op, host string) error {
-	return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: op, Object: host, Reason: "the host was enrolled before the array had portals, and has no iSCSI secrets",
-		Remedy: "Run `umbra array enroll " + host + "` on the array and `umbra join` on the host"}
+func notServed(op, array string, by export.Kind) error {
+	e := &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: op, Object: array, Reason: "the array does not serve LUNs over " + by.Label(), Remedy: "Update the array: it does not know this transport"}
+	for _, t := range transports {
+		if t.kind == by {
+			e.Remedy = "Start it with " + t.flag + " ADDRESS:PORT"
+		}
+	}
+	return e
 }
 
 // unexport takes LUNs away that a host has let go of. Idempotent.
@@ -300,25 +228,15 @@ func (a *Array) unexport(ctx context.Context, host string, luns []lun.NAA) error
 	return a.converge(gone...)
 }
 
-// liveOver reports whether a host that has the LUN attached over the network is
+// live reports whether a host that has the LUN attached over the network is
 // there: it has a session. What cannot be asked counts as there.
-func (a *Array) liveOver(host string) bool {
-	if a.exporter == nil {
+func (a *Array) live(e exported) bool {
+	o, ok := a.outlet(e.kind())
+	if !ok {
 		return true
 	}
-	on, err := a.exporter.Connected(iscsi.InitiatorName(host))
+	on, err := o.Connected(o.initiator(e.Host))
 	return on || err != nil
-}
-
-// bundleISCSI is the part of a host's bundle that is about iSCSI; nil if the
-// array has no portals.
-func (a *Array) bundleISCSI(h *hostRecord) *client.ISCSI {
-	if a.exporter == nil || h.CHAP == nil {
-		return nil
-	}
-	p := h.peer()
-	return &client.ISCSI{Target: a.exporter.Name(), Portals: a.exporter.Portals(), Initiator: p.Initiator,
-		User: p.Initiates.User, Secret: p.Initiates.Password, TargetUser: p.Answers.User, TargetSecret: p.Answers.Password}
 }
 
 // differencesNow are for the administrator: what was mended at start.

@@ -2,6 +2,7 @@ package array
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,9 +17,9 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// outlet is a network export in memory. It outlives the array, as the kernel's
+// fakeExport is a network export in memory. It outlives the array, as the kernel's
 // does.
-type outlet struct {
+type fakeExport struct {
 	mu    sync.Mutex
 	peers map[string]export.Peer
 	luns  map[lun.NAA]export.LUN
@@ -26,14 +27,19 @@ type outlet struct {
 	fail  error
 }
 
-func newOutlet() *outlet {
-	return &outlet{peers: map[string]export.Peer{}, luns: map[lun.NAA]export.LUN{}, live: map[string]bool{}}
+func newFakeExport() *fakeExport {
+	return &fakeExport{peers: map[string]export.Peer{}, luns: map[lun.NAA]export.LUN{}, live: map[string]bool{}}
 }
 
-func (o *outlet) Name() string      { return "iqn.2026-01.io.umbra:array.test" }
-func (o *outlet) Portals() []string { return []string{"192.0.2.1:3260"} }
+func (o *fakeExport) Name() string      { return "iqn.2026-01.io.umbra:array.test" }
+func (o *fakeExport) Portals() []string { return []string{"192.0.2.1:3260"} }
+func (o *fakeExport) Teardown() error   { return nil }
 
-func (o *outlet) Reconcile(peers []export.Peer, luns []export.LUN) (out []string, err error) {
+func (o *fakeExport) Reach(p export.Peer) (string, []string) {
+	return o.Name(), []string{fmt.Sprintf("192.0.2.1:%d", 3259+p.Lane)}
+}
+
+func (o *fakeExport) Reconcile(peers []export.Peer, luns []export.LUN) (out []string, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, p := range peers {
@@ -52,14 +58,14 @@ func (o *outlet) Reconcile(peers []export.Peer, luns []export.LUN) (out []string
 	return out, nil
 }
 
-func (o *outlet) Admit(p export.Peer) error {
+func (o *fakeExport) Admit(p export.Peer) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.peers[p.Initiator] = p
 	return nil
 }
 
-func (o *outlet) Revoke(who string) error {
+func (o *fakeExport) Revoke(who string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.peers, who)
@@ -67,7 +73,7 @@ func (o *outlet) Revoke(who string) error {
 	return nil
 }
 
-func (o *outlet) Apply(l export.LUN) error {
+func (o *fakeExport) Apply(l export.LUN) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.fail != nil && len(l.Maps) > 0 {
@@ -81,14 +87,14 @@ func (o *outlet) Apply(l export.LUN) error {
 	return nil
 }
 
-func (o *outlet) Connected(who string) (bool, error) {
+func (o *fakeExport) Connected(who string) (bool, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.live[who], nil
 }
 
 // maps says how a LUN is exported: "host#number:ro host#number:rw".
-func (o *outlet) maps(n lun.NAA) string {
+func (o *fakeExport) maps(n lun.NAA) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var out []string
@@ -103,13 +109,13 @@ func (o *outlet) maps(n lun.NAA) string {
 	return strings.Join(out, " ")
 }
 
-func networked(t *testing.T) (*rig, *outlet) {
+func networked(t *testing.T) (*rig, *fakeExport) {
 	t.Helper()
-	o := newOutlet()
-	return newRig(t, func(c *Config) { c.exporter = o }), o
+	o := newFakeExport()
+	return newRig(t, func(c *Config) { c.exporters = map[export.Kind]exporter{export.ISCSI: o} }), o
 }
 
-func wantMaps(t *testing.T, o *outlet, n lun.NAA, want string) {
+func wantMaps(t *testing.T, o *fakeExport, n lun.NAA, want string) {
 	t.Helper()
 	if got := o.maps(n); got != want {
 		t.Errorf("%s is exported to %q, not %q", n, got, want)
@@ -123,11 +129,11 @@ func TestExports(t *testing.T) {
 	a, b := r.enroll("hosta", ""), r.enroll("hostb", "")
 	orig, _ := r.lun(16<<20, "hosta")
 	wantMaps(t, o, orig, "") // a mask permits; it exports nothing
-	if _, err := b.ExportLUNs(ctx, []lun.NAA{orig}); !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+	if _, err := b.ExportLUNs(ctx, export.ISCSI, []lun.NAA{orig}); !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
 		t.Errorf("a LUN that the host does not see: %v", err)
 	}
 	for range 2 { // again is the same
-		e, err := a.ExportLUNs(ctx, []lun.NAA{orig})
+		e, err := a.ExportLUNs(ctx, export.ISCSI, []lun.NAA{orig})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +153,7 @@ func TestExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantMaps(t, o, copied, "")
-	if e, err := b.ExportLUNs(ctx, at.LUNs); err != nil || !e.LUNs[0].ReadOnly {
+	if e, err := b.ExportLUNs(ctx, export.ISCSI, at.LUNs); err != nil || !e.LUNs[0].ReadOnly {
 		t.Fatalf("a copy is exported as %+v, %v", e, err)
 	}
 	wantMaps(t, o, copied, "hostb#1:ro")
@@ -181,7 +187,7 @@ func TestExports(t *testing.T) {
 		}
 		wantMaps(t, o, copied, "")
 	}
-	if e, err := b.ExportLUNs(ctx, at.LUNs); err != nil || e.LUNs[0].Number != 2 {
+	if e, err := b.ExportLUNs(ctx, export.ISCSI, at.LUNs); err != nil || e.LUNs[0].Number != 2 {
 		t.Fatalf("a number is given again at once: %+v, %v", e, err)
 	}
 	if err := b.CloseLUNs(ctx, at.LUNs); err != nil {
@@ -203,7 +209,7 @@ func TestForcedDeleteEndsTheExport(t *testing.T) {
 	r, o := networked(t)
 	a := r.enroll("hosta", "")
 	orig, _ := r.lun(16<<20, "hosta")
-	if _, err := a.ExportLUNs(t.Context(), []lun.NAA{orig}); err != nil {
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.admin.DeleteLUN(t.Context(), orig.String(), true); err != nil {
@@ -217,7 +223,7 @@ func TestRemovedHost(t *testing.T) {
 	r, o := networked(t)
 	a := r.enroll("hosta", "")
 	orig, _ := r.lun(16<<20, "hosta")
-	if _, err := a.ExportLUNs(t.Context(), []lun.NAA{orig}); err != nil {
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); err != nil {
 		t.Fatal(err)
 	}
 	o.live[iscsi.InitiatorName("hosta")] = true
@@ -227,7 +233,7 @@ func TestRemovedHost(t *testing.T) {
 	if len(o.peers) > 0 || len(o.live) > 0 || o.maps(orig) != "" {
 		t.Errorf("left: %v, %v, %q", o.peers, o.live, o.maps(orig))
 	}
-	if _, err := a.ExportLUNs(t.Context(), []lun.NAA{orig}); !errors.Is(err, vss.E_ACCESSDENIED) {
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); !errors.Is(err, vss.E_ACCESSDENIED) {
 		t.Errorf("a removed host: %v", err)
 	}
 }
@@ -239,7 +245,7 @@ func TestExportsSurviveRestart(t *testing.T) {
 	a := r.enroll("hosta", "")
 	one, _ := r.lun(16<<20, "hosta")
 	two, _ := r.lun(16<<20, "hosta")
-	if _, err := a.ExportLUNs(t.Context(), []lun.NAA{one, two}); err != nil {
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{one, two}); err != nil {
 		t.Fatal(err)
 	}
 	secret := o.peers[iscsi.InitiatorName("hosta")]
@@ -266,7 +272,7 @@ func TestExportThatFails(t *testing.T) {
 	a := r.enroll("hosta", "")
 	one, _ := r.lun(16<<20, "hosta")
 	o.fail = &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "export LUN", Reason: "the kernel says no", Remedy: "none"}
-	_, err := a.ExportLUNs(t.Context(), []lun.NAA{one})
+	_, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{one})
 	wantCode(t, err, vss.VSS_E_PROVIDER_VETO, "the kernel says no")
 	o.fail = nil
 	if err := r.admin.DeleteLUN(t.Context(), one.String(), false); err != nil {
@@ -279,7 +285,7 @@ func TestClusterGuardAndSessions(t *testing.T) {
 	r, o := networked(t)
 	a, b := r.enroll("hosta", "pair"), r.enroll("hostb", "pair")
 	orig, _ := r.lun(16<<20, "hosta")
-	if _, err := a.ExportLUNs(t.Context(), []lun.NAA{orig}); err != nil {
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); err != nil {
 		t.Fatal(err)
 	}
 	set := vss.NewID()
@@ -317,7 +323,7 @@ func TestNumbers(t *testing.T) {
 		tx.putHost(&c)
 		l := &lunRecord{NAA: lun.NAA{byte(i >> 8), byte(i)}}
 		s.luns[l.NAA] = l
-		tx.putLUN(l.withExport(exported{"h", n}))
+		tx.putLUN(l.withExport(exported{Host: "h", Number: n}))
 		return n
 	}
 	var got []uint16
@@ -351,13 +357,13 @@ func TestBundles(t *testing.T) {
 	}
 	old := r.dial(raw)
 	one, _ := r.lun(16<<20, "hosta")
-	_, err = old.ExportLUNs(t.Context(), []lun.NAA{one})
+	_, err = old.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{one})
 	wantCode(t, err, vss.VSS_E_NOT_SUPPORTED, "--iscsi-portal")
 	r.shutdown()
-	o := newOutlet()
-	r.cfg.exporter = o
+	o := newFakeExport()
+	r.cfg.exporters = map[export.Kind]exporter{export.ISCSI: o}
 	r.start()
-	_, err = r.dial(raw).ExportLUNs(t.Context(), []lun.NAA{one})
+	_, err = r.dial(raw).ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{one})
 	wantCode(t, err, vss.VSS_E_NOT_SUPPORTED, "umbra array enroll hosta")
 	raw, err = r.admin.EnrollHost(t.Context(), "hosta", "")
 	if err != nil {
@@ -371,7 +377,7 @@ func TestBundles(t *testing.T) {
 	if p.Initiates.Password != b.ISCSI.Secret || p.Answers.Password != b.ISCSI.TargetSecret || b.ISCSI.Secret == b.ISCSI.TargetSecret || len(b.ISCSI.Secret) < 16 {
 		t.Error("the target and the bundle have different secrets")
 	}
-	if _, err := r.dial(raw).ExportLUNs(t.Context(), []lun.NAA{one}); err != nil {
+	if _, err := r.dial(raw).ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{one}); err != nil {
 		t.Error(err)
 	}
 	for what, spoil := range map[string]func(*client.ISCSI){
@@ -422,7 +428,7 @@ func TestDeathInAnExport(t *testing.T) {
 			n, _ := r.lun(mib, "a")
 			closing := strings.HasPrefix(point, "array.unexport")
 			if closing {
-				if _, err := a.ExportLUNs(t.Context(), []lun.NAA{n}); err != nil {
+				if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{n}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -435,7 +441,7 @@ func TestDeathInAnExport(t *testing.T) {
 				if closing {
 					_ = a.CloseLUNs(dying, []lun.NAA{n})
 				} else {
-					_, _ = a.ExportLUNs(dying, []lun.NAA{n})
+					_, _ = a.ExportLUNs(dying, export.ISCSI, []lun.NAA{n})
 				}
 			}()
 			r.revive(hit(r), cut)
@@ -450,7 +456,7 @@ func TestDeathInAnExport(t *testing.T) {
 			if err != nil || len(ls) != 1 || (len(ls[0].AttachedBy) == 1) != exports {
 				t.Errorf("on record: %+v, %v", ls, err)
 			}
-			if _, err := a.ExportLUNs(t.Context(), []lun.NAA{n}); err != nil || o.maps(n) == "" {
+			if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{n}); err != nil || o.maps(n) == "" {
 				t.Errorf("again: %q, %v", o.maps(n), err)
 			}
 			if err := a.CloseLUNs(t.Context(), []lun.NAA{n}); err != nil || o.maps(n) != "" {
@@ -460,5 +466,85 @@ func TestDeathInAnExport(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestTwoTransports: a host has a LUN one way at a time, with other secrets for
+// each; what is taken away is taken away over all.
+func TestTwoTransports(t *testing.T) {
+	one, two := newFakeExport(), newFakeExport()
+	over := overISCSI
+	over.kind, over.initiator = "other", func(host string) string { return "other." + host }
+	over.bundle = func(*client.Bundle, string, []string, export.Peer) {}
+	kept := transports
+	transports = append(slices.Clone(transports), over)
+	t.Cleanup(func() { transports = kept })
+	r := newRig(t, func(c *Config) { c.exporters = map[export.Kind]exporter{export.ISCSI: one, "other": two} })
+	ctx := t.Context()
+	a := r.enroll("hosta", "")
+	r.enroll("hostb", "")
+	if p, q := one.peers[iscsi.InitiatorName("hosta")], two.peers["other.hosta"]; p.Initiates.Password == q.Initiates.Password || q.Initiates.Password == "" || p.Lane != 1 || q.Lane != 1 || two.peers["other.hostb"].Lane != 2 {
+		t.Errorf("admitted as %+v and %+v", p, q)
+	}
+	n, _ := r.lun(16<<20, "hosta")
+	e, err := a.ExportLUNs(ctx, "other", []lun.NAA{n})
+	if err != nil || e.Portals[0] != "192.0.2.1:3260" {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	_, err = a.ExportLUNs(ctx, export.ISCSI, []lun.NAA{n})
+	wantCode(t, err, vss.VSS_E_VOLUME_IN_USE, "other")
+	wantMaps(t, one, n, "")
+	wantMaps(t, two, n, "other.hosta#1:rw")
+	r.shutdown()
+	r.start()
+	a = r.redial("hosta")
+	wantMaps(t, one, n, "")
+	wantMaps(t, two, n, "other.hosta#1:rw")
+	if err := a.CloseLUNs(ctx, []lun.NAA{n}); err != nil {
+		t.Fatal(err)
+	}
+	wantMaps(t, two, n, "")
+	if _, err := a.ExportLUNs(ctx, export.ISCSI, []lun.NAA{n}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.ExportLUNs(ctx, "nothing", []lun.NAA{n})
+	wantCode(t, err, vss.VSS_E_NOT_SUPPORTED, "nothing")
+	// An array that is to serve one no more, while a host uses it.
+	r.shutdown()
+	gone := r.cfg
+	gone.exporters = map[export.Kind]exporter{"other": two}
+	transports = slices.Clone(transports)
+	transports[0].present = func(Config, arrayRecord) bool { return true }
+	bad, err := Open(context.Background(), gone)
+	if err == nil {
+		bad.Close()
+	}
+	wantCode(t, err, vss.VSS_E_BAD_STATE, "--iscsi-portal", "hosta")
+	r.start()
+	one.live[iscsi.InitiatorName("hosta")], two.live["other.hosta"] = true, true
+	if err := r.admin.RemoveHost(ctx, "hosta", true); err != nil {
+		t.Fatal(err)
+	}
+	if len(one.live)+len(two.live) > 0 || one.maps(n) != "" || len(one.peers) != 1 || len(two.peers) != 1 {
+		t.Errorf("left: %v %v %q", one.live, two.live, one.maps(n))
+	}
+	// Its number is free again.
+	r.enroll("hostc", "")
+	if got := two.peers["other.hostc"].Lane; got != 1 {
+		t.Errorf("the new host has number %d", got)
+	}
+}
+
+// TestHostsOfEarlierVersions keep the secrets they have.
+func TestHostsOfEarlierVersions(t *testing.T) {
+	h := &hostRecord{}
+	if err := json.Unmarshal([]byte(`{"Name":"h","CHAP":{"Initiates":{"User":"h","Password":"x"},"Answers":{"User":"array","Password":"y"}}}`), h); err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := h.peer(overISCSI); !ok || p.Initiates.Password != "x" || p.Answers.Password != "y" {
+		t.Errorf("%+v, %v", p, ok)
+	}
+	if e := (exported{Host: "h"}); e.kind() != export.ISCSI {
+		t.Errorf("attached over %s", e.kind())
 	}
 }

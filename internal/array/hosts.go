@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
-	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -50,14 +49,14 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	err = a.state.update(ctx, op, func(t *txn) error {
 		h = &hostRecord{Name: name, Cluster: cluster, Serial: leaf.SerialNumber.Text(16), Enrolled: a.now().UTC(), Expires: leaf.NotAfter.UTC()}
 		if old := t.host(name); old != nil {
-			h.Slot, h.LastNumber = old.Slot, old.LastNumber
+			h.Slot, h.LastNumber, h.Lane = old.Slot, old.LastNumber, old.Lane
 			h.Cluster = cmp.Or(cluster, old.Cluster)
 		} else {
 			t.edit().Slot++
 			h.Slot = t.edit().Slot
 		}
-		if a.exporter != nil {
-			h.CHAP = newCHAP(name)
+		if h.Secrets = a.newSecrets(name); h.Secrets != nil && h.Lane == 0 {
+			h.Lane = t.freeLane()
 		}
 		t.putHost(h)
 		return nil
@@ -65,21 +64,17 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if a.exporter != nil {
-		if err := a.exporter.Admit(h.peer()); err != nil {
-			return nil, err
-		}
+	if err := a.welcome(h); err != nil {
+		return nil, err
 	}
 	if err := fpEnrollAfterRecord.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
 	id := a.state.identity()
-	b := client.Bundle{Version: client.BundleVersion, ArrayID: id.ID, ArrayName: id.Name, Prefix: id.Prefix, Host: name,
+	b := client.Bundle{ArrayID: id.ID, ArrayName: id.Name, Prefix: id.Prefix, Host: name,
 		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, CA: a.ca.pem(), Cert: cert, Key: key,
-		TicketKey: a.ticket.Public().(ed25519.PublicKey), ISCSI: a.bundleISCSI(h)}
-	if b.ISCSI != nil {
-		b.Version = client.BundleVersionISCSI
-	}
+		TicketKey: a.ticket.Public().(ed25519.PublicKey)}
+	a.describeTransports(&b, h)
 	raw, err := b.Marshal()
 	if err != nil {
 		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: name, Reason: "the bundle cannot be written", Remedy: "Report it", Err: err}
@@ -87,9 +82,9 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	return raw, nil
 }
 
-// removeHost revokes a host, its iSCSI session included, and hides every LUN
-// from it. Sets it imported stay
-// bound to its name: a set is imported once.
+// removeHost revokes a host over every transport, live sessions included, and
+// hides every LUN from it. Sets it imported stay bound to its name: a set is
+// imported once.
 func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 	const op = "remove host"
 	for _, p := range a.unfinished(func(p *pending) bool { return p.host == name }) {
@@ -123,14 +118,9 @@ func (a *Array) removeHost(ctx context.Context, name string, force bool) error {
 		return err
 	}
 	a.tokens.revoke(name)
-	if a.exporter != nil {
-		// Its session first: that takes all its LUNs away at once.
-		if err := a.exporter.Revoke(iscsi.InitiatorName(name)); err != nil {
-			return err
-		}
-		if err := a.converge(masked...); err != nil {
-			return err
-		}
+	// Its sessions first: that takes all its LUNs away at once.
+	if err := vss.Join("", a.revoke(name), a.converge(masked...)); err != nil {
+		return err
 	}
 	if err := fpRemoveAfterRecord.Hit(ctx); err != nil {
 		return injected(op, err)

@@ -1,6 +1,7 @@
 package array
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/array/export"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -336,20 +338,25 @@ func (s hostServer) open(ctx context.Context, luns []lun.NAA) (*arrayv1.OpenLUNs
 	return out, nil
 }
 
-func (s hostServer) ExportLUNs(ctx context.Context, r *connect.Request[arrayv1.LUNsRequest]) (*connect.Response[arrayv1.ExportLUNsResponse], error) {
+func (s hostServer) ExportLUNs(ctx context.Context, r *connect.Request[arrayv1.ExportLUNsRequest]) (*connect.Response[arrayv1.ExportLUNsResponse], error) {
 	luns, err := parseNAAs(r.Msg.Luns)
 	if err != nil {
 		return nil, err
 	}
 	h := caller(ctx)
-	recs, err := s.a.exportLUNs(ctx, h, luns)
+	by := cmp.Or(export.Kind(r.Msg.Transport), export.ISCSI)
+	recs, err := s.a.exportLUNs(ctx, h, by, luns)
 	if err != nil {
 		return nil, err
 	}
-	out := &arrayv1.ExportLUNsResponse{Target: s.a.exporter.Name(), Portals: s.a.exporter.Portals()}
+	out := &arrayv1.ExportLUNsResponse{}
+	if o, ok := s.a.outlet(by); ok {
+		p, _ := h.peer(o.transport)
+		out.Target, out.Portals = o.Reach(p)
+	}
 	for _, l := range recs {
-		number, _ := l.exportTo(h.Name)
-		out.Luns = append(out.Luns, &arrayv1.Exported{Naa: l.NAA.String(), Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly, Number: uint32(number)})
+		e, _ := l.exportTo(h.Name)
+		out.Luns = append(out.Luns, &arrayv1.Exported{Naa: l.NAA.String(), Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly, Number: uint32(e.Number)})
 	}
 	return connect.NewResponse(out), nil
 }

@@ -150,8 +150,8 @@ func (a *Array) clusterGuard(ctx context.Context, op string, h *hostRecord, l *l
 		}
 		// A member that went down has not detached. Its cluster knows that it is
 		// down, which is why it recovers elsewhere.
-		_, exported := src.exportTo(name)
-		return exported && !a.liveOver(name)
+		e, exported := src.exportTo(name)
+		return exported && !a.live(e)
 	})
 	if len(by) == 0 {
 		return nil

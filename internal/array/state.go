@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -40,7 +41,10 @@ type hostRecord struct {
 	Cluster string
 	Serial  string // hexadecimal, of the one certificate that is valid
 	Slot    uint32 // holder number in the store
-	CHAP    *chap  `json:",omitempty"` // nil: enrolled while the array had no portals
+	Lane    uint16 `json:",omitempty"` // no other host's, see export.Peer; 0: enrolled while the array had no portals
+
+	Secrets map[export.Kind]secrets `json:",omitempty"` // of each transport the array had when it was enrolled
+	CHAP    *secrets                `json:",omitempty"` // the same of iSCSI, as earlier versions wrote it
 
 	LastNumber uint16 `json:",omitempty"` // LUN number given to it last
 	Enrolled   time.Time

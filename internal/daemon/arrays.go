@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
+	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/internal/host"
 	"github.com/umbra-vss/umbra/internal/host/attach/iscsi"
@@ -182,7 +183,7 @@ func (a *arrays) Close() {
 }
 
 // initiators gives each joined array its initiator.
-func (a *arrays) initiators(hostTag string) func() []host.Initiator {
+func (a *arrays) initiators(w waysHere) func() []host.Initiator {
 	var mu sync.Mutex
 	made := map[*client.Client]host.Initiator{}
 	return func() []host.Initiator {
@@ -192,7 +193,7 @@ func (a *arrays) initiators(hostTag string) func() []host.Initiator {
 		for _, c := range a.Clients() {
 			in, ok := made[c]
 			if !ok {
-				in = newInitiator(hostTag, c)
+				in = newInitiator(w, c)
 				made[c] = in
 			}
 			out = append(out, in)
@@ -201,8 +202,8 @@ func (a *arrays) initiators(hostTag string) func() []host.Initiator {
 	}
 }
 
-func newInitiator(hostTag string, c *client.Client) host.Initiator {
-	t := newTransport(hostTag, c)
+func newInitiator(w waysHere, c *client.Client) host.Initiator {
+	t := newTransport(w, c)
 	return host.Initiator{
 		Initiator: t,
 		Owns: func(l lun.Info) bool {
@@ -245,7 +246,7 @@ func (t target) OpenLUNs(ctx context.Context, naas []lun.NAA) ([]loop.Opened, er
 
 // ExportLUNs is for the iSCSI initiator.
 func (t target) ExportLUNs(ctx context.Context, naas []lun.NAA) (iscsi.Exports, error) {
-	e, err := t.c.ExportLUNs(ctx, naas)
+	e, err := t.c.ExportLUNs(ctx, export.ISCSI, naas)
 	out := iscsi.Exports{Target: e.Target, Portals: e.Portals}
 	for _, l := range e.LUNs {
 		out.LUNs = append(out.LUNs, iscsi.Exported{NAA: l.NAA, Number: l.Number, Size: l.Size, ReadOnly: l.ReadOnly})

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -30,6 +31,7 @@ type Config struct {
 	HoldLimit      time.Duration `toml:"hold_limit"`      // the guard's automatic thaw, at most 10s
 	FlushTimeout   time.Duration `toml:"flush_timeout"`   // syncfs before the hold
 	Role           string        `toml:"role"`            // RoleServer or RoleClient
+	Transport      string        `toml:"transport"`       // how LUNs are reached: "" for what will do, TransportLoop, or an export.Kind
 	Journal        string        `toml:"journal"`         // where systemd's journal listens; "" for no mirror of events
 	Access         access.Config `toml:"access"`          // who may call
 	Limits         Limits        `toml:"limits"`
@@ -88,11 +90,12 @@ func Load(file string) (Config, error) {
 		HoldLimit      *duration      `toml:"hold_limit"`
 		FlushTimeout   *duration      `toml:"flush_timeout"`
 		Role           *string        `toml:"role"`
+		Transport      *string        `toml:"transport"`
 		Journal        *string        `toml:"journal"`
 		Access         *access.Config `toml:"access"`
 		Limits         *Limits        `toml:"limits"`
 		Share          *share.Config  `toml:"share"`
-	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Journal, &c.Access, &c.Limits, &c.Share}
+	}{&c.StateDir, &c.RunDir, &c.Socket, &c.HostName, &c.UdevRulesDir, (*duration)(&c.ArrivalTimeout), (*duration)(&c.HoldLimit), (*duration)(&c.FlushTimeout), &c.Role, &c.Transport, &c.Journal, &c.Access, &c.Limits, &c.Share}
 	if err := toml.NewDecoder(f).DisallowUnknownFields().Decode(&raw); err != nil {
 		reason := err.Error()
 		var strict *toml.StrictMissingError
@@ -138,6 +141,8 @@ func (c *Config) check() error {
 		return bad("hold_limit", "it must be more than 0 and at most 10s", "The hold window of the model is 10 s")
 	case c.Role != RoleServer && c.Role != RoleClient:
 		return bad("role "+c.Role, "there is no such role", `Give "server" or "client"`)
+	case c.Transport != "" && c.Transport != TransportLoop && !slices.ContainsFunc(ways, func(w way) bool { return string(w.kind) == c.Transport }):
+		return bad("transport "+c.Transport, "there is no such transport", `Give "loop", "iscsi", "nvme" or "nbd", or leave it out`)
 	case c.Limits.Sessions <= 0 || c.Limits.Operations <= 0:
 		return bad("limits", "they must be more than 0", "Leave them out for the defaults")
 	case c.ArrivalTimeout <= 0 || c.FlushTimeout <= 0:

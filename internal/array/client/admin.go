@@ -7,6 +7,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/array/export"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -53,8 +54,15 @@ type Info struct {
 	Hosts          int           `json:"hosts"`
 	Strays         []string      `json:"strays"`                // files in the store that are not in the database
 	Portals        []string      `json:"portals,omitempty"`     // iSCSI
+	Served         []Served      `json:"served,omitempty"`      // all transports to other machines
 	Differences    []string      `json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
 	Lost           []string      `json:"lost"`                  // LUNs whose file is missing
+}
+
+// Served is a transport by which hosts of other machines get their LUNs.
+type Served struct {
+	Transport export.Kind `json:"transport"`
+	Portals   []string    `json:"portals"` // as the array was given them
 }
 
 // Info asks the array how it is.
@@ -68,11 +76,15 @@ func (c *AdminClient) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	var served []Served
+	for _, s := range m.Served {
+		served = append(served, Served{export.Kind(s.Transport), s.Portals})
+	}
 	return Info{ArrayID: id, Name: m.Name, Prefix: m.Prefix, Store: m.Store, Image: m.Image, TotalBytes: m.TotalBytes, FreeBytes: m.FreeBytes,
 		WatermarkBytes: m.WatermarkBytes, CloneLimit: time.Duration(m.CloneLimitNs), ClonePerFile: time.Duration(m.ClonePerFileNs),
 		ClonePerExtent: time.Duration(m.ClonePerExtentNs), ClonesAtOnce: int(m.ClonesAtOnce), LastCommit: time.Duration(m.LastCommitNs),
 		Endpoints: m.Endpoints, DataSocket: m.DataSocket, LUNs: int(m.Luns), Copies: int(m.Copies), Sets: int(m.Sets), Hosts: int(m.Hosts),
-		Strays: m.Strays, Portals: m.Portals, Differences: m.Differences, Lost: m.Lost}, nil
+		Strays: m.Strays, Portals: m.Portals, Served: served, Differences: m.Differences, Lost: m.Lost}, nil
 }
 
 // CreateLUN makes an empty thin LUN of size bytes; name may be empty.

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"net/netip"
@@ -14,12 +15,13 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// Versions of the join bundle: this code reads both, and writes the first that
+// Versions of the join bundle: this code reads all, and writes the first that
 // can say it. A reader of the first alone would take a bundle with iSCSI for
 // one of an array on its own machine.
 const (
-	BundleVersion      = 1
-	BundleVersionISCSI = 2 // with an iSCSI part
+	BundleVersion           = 1
+	BundleVersionISCSI      = 2 // with an iSCSI part
+	BundleVersionTransports = 3 // with parts for other transports, iSCSI or not
 )
 
 // MaxBundle is the most bytes a bundle may have.
@@ -41,7 +43,42 @@ type Bundle struct {
 	Key        string   `json:"key"`         // PEM
 	TicketKey  []byte   `json:"ticket_key"`  // Ed25519 public key that signs tickets
 
-	ISCSI *ISCSI `json:"iscsi,omitempty"` // for hosts on other machines; nil if the array serves none
+	// For hosts on other machines: a part for each transport that the array
+	// serves.
+	ISCSI *ISCSI `json:"iscsi,omitempty"`
+	NBD   *NBD   `json:"nbd,omitempty"`
+}
+
+// Seal sets the version that says what is in the bundle.
+func (b *Bundle) Seal() { b.Version = b.saying() }
+
+// saying is the first version that can say what is in the bundle.
+func (b *Bundle) saying() int {
+	switch {
+	case b.NBD != nil:
+		return BundleVersionTransports
+	case b.ISCSI != nil:
+		return BundleVersionISCSI
+	}
+	return BundleVersion
+}
+
+// Remote reports whether the array can be on another machine.
+func (b *Bundle) Remote() bool { return b.ISCSI != nil || b.NBD != nil }
+
+// NBD is how a host on another machine reaches its LUNs over NBD: over TLS, with
+// a key that only this host and the array have.
+type NBD struct {
+	Portals  []string `json:"portals"`  // address:port, of this host
+	Identity string   `json:"identity"` // whose key it is
+	Key      string   `json:"key"`      // hexadecimal
+}
+
+// whole: nothing is missing, and nothing in it could be more than a value on a
+// command line or in a file of keys.
+func (n *NBD) whole() bool {
+	key, err := hex.DecodeString(n.Key)
+	return err == nil && len(key) >= 16 && len(key) <= 64 && plain(n.Identity) && !strings.Contains(n.Identity, ":") && addresses(n.Portals)
 }
 
 // ISCSI is how a host on another machine reaches its LUNs.
@@ -58,19 +95,29 @@ type ISCSI struct {
 // whole: nothing is missing, and nothing in it could be more than a value on a
 // command line or in open-iscsi's files.
 func (i *ISCSI) whole() bool {
-	for _, s := range append([]string{i.Target, i.Initiator, i.User, i.Secret, i.TargetUser, i.TargetSecret}, i.Portals...) {
-		if s == "" || len(s) > 223 || strings.HasPrefix(s, "-") || strings.IndexFunc(s, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-[]", r))
-		}) >= 0 {
+	for _, s := range []string{i.Target, i.Initiator, i.User, i.Secret, i.TargetUser, i.TargetSecret} {
+		if !plain(s) {
 			return false
 		}
 	}
-	for _, p := range i.Portals {
-		if _, err := netip.ParseAddrPort(p); err != nil {
+	return addresses(i.Portals) && i.Secret != i.TargetSecret
+}
+
+// plain: nothing but letters, digits and what names and addresses have.
+func plain(s string) bool {
+	return s != "" && len(s) <= 223 && !strings.HasPrefix(s, "-") && strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(".:-[]", r))
+	}) < 0
+}
+
+// addresses: one at least, each an IP address and a port.
+func addresses(portals []string) bool {
+	for _, p := range portals {
+		if _, err := netip.ParseAddrPort(p); err != nil || !plain(p) {
 			return false
 		}
 	}
-	return len(i.Portals) > 0 && i.Secret != i.TargetSecret
+	return len(portals) > 0
 }
 
 // Marshal writes the bundle as JSON.
@@ -94,12 +141,14 @@ func ParseBundle(raw []byte) (Bundle, error) {
 		return bad("it is not JSON", err)
 	}
 	switch {
-	case b.Version != BundleVersion && b.Version != BundleVersionISCSI:
+	case b.Version < BundleVersion || b.Version > BundleVersionTransports:
 		return bad("it has another version", nil)
-	case (b.Version == BundleVersionISCSI) != (b.ISCSI != nil):
-		return bad("its version and its iSCSI part do not fit", nil)
+	case b.Version != b.saying():
+		return bad("its version and what it says of transports do not fit", nil)
 	case b.ISCSI != nil && !b.ISCSI.whole():
 		return bad("its iSCSI part cannot be used", nil)
+	case b.NBD != nil && !b.NBD.whole():
+		return bad("its NBD part cannot be used", nil)
 	case b.ArrayID.IsNull() || !identity.ValidPrefix(b.Prefix) || b.Host == "":
 		return bad("it names no array or host", nil)
 	case len(b.TicketKey) != ed25519.PublicKeySize:

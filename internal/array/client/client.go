@@ -21,6 +21,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/fdpass"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
@@ -120,9 +121,8 @@ func (c *Client) Name() string { return c.bundle.ArrayName }
 // Host is what the array calls this host.
 func (c *Client) Host() string { return c.bundle.Host }
 
-// ISCSI is how this host reaches LUNs of an array on another machine, nil if the
-// bundle does not say.
-func (c *Client) ISCSI() *ISCSI { return c.bundle.ISCSI }
+// Bundle is what this host has from the array, its private key included.
+func (c *Client) Bundle() Bundle { return c.bundle }
 
 // TicketKey is the key that verifies the array's tickets.
 func (c *Client) TicketKey() ed25519.PublicKey { return c.bundle.TicketKey }
@@ -432,16 +432,17 @@ type Exported struct {
 
 // Exports are LUNs, and the target they are behind.
 type Exports struct {
-	Target  string
+	Target  string   // what is connected to there
 	Portals []string // address:port, any of them
 	LUNs    []Exported
 }
 
-// ExportLUNs has LUNs masked to this host exported to its initiator, all or
-// none; the answer is parallel to luns. The array counts them as attached until
-// CloseLUNs.
-func (c *Client) ExportLUNs(ctx context.Context, luns []lun.NAA) (Exports, error) {
-	res, err := c.rpc.ExportLUNs(ctx, connect.NewRequest(&arrayv1.LUNsRequest{Luns: strs(luns)}))
+// ExportLUNs has LUNs masked to this host exported to it over a transport, all
+// or none; the answer is parallel to luns. The array counts them as attached
+// until CloseLUNs, over this transport and no other: VSS_E_VOLUME_IN_USE for a
+// LUN that the host has over another.
+func (c *Client) ExportLUNs(ctx context.Context, by export.Kind, luns []lun.NAA) (Exports, error) {
+	res, err := c.rpc.ExportLUNs(ctx, connect.NewRequest(&arrayv1.ExportLUNsRequest{Luns: strs(luns), Transport: string(by)}))
 	if err != nil {
 		return Exports{}, err
 	}

@@ -24,6 +24,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
+	"github.com/umbra-vss/umbra/internal/array/export"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -147,7 +148,7 @@ func calls(c *client.Client) map[string]func(context.Context) error {
 		"CheckImport":      func(ctx context.Context) error { _, err := c.CheckImport(ctx, client.Location{LUNs: luns}); return err },
 		"ReleaseImport":    func(ctx context.Context) error { return c.ReleaseImport(ctx, set, set) },
 		"OpenLUNs":         func(ctx context.Context) error { _, err := c.OpenLUNs(ctx, luns); return err },
-		"ExportLUNs":       func(ctx context.Context) error { _, err := c.ExportLUNs(ctx, luns); return err },
+		"ExportLUNs":       func(ctx context.Context) error { _, err := c.ExportLUNs(ctx, export.ISCSI, luns); return err },
 		"CloseLUNs":        func(ctx context.Context) error { return c.CloseLUNs(ctx, luns) },
 		"MaskLUNs":         func(ctx context.Context) error { return c.MaskLUNs(ctx, luns) },
 		"DeleteLUNs":       func(ctx context.Context) error { return c.DeleteLUNs(ctx, luns) },

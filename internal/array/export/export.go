@@ -10,14 +10,40 @@ package export
 
 import "github.com/umbra-vss/umbra/lun"
 
-// Secret is a user and password of CHAP.
+// Kind names a transport, in records, bundles and on the wire.
+type Kind string
+
+// The transports there are.
+const (
+	ISCSI Kind = "iscsi"
+	NVMe  Kind = "nvme"
+	NBD   Kind = "nbd"
+)
+
+// Label is how people write it.
+func (k Kind) Label() string {
+	switch k {
+	case ISCSI:
+		return "iSCSI"
+	case NVMe:
+		return "NVMe over TCP"
+	case NBD:
+		return "NBD"
+	}
+	return string(k)
+}
+
+// Secret is a name and what proves it: user and password of CHAP, a key and
+// whose it is.
 type Secret struct{ User, Password string }
 
-// Peer is a host as an export sees it.
+// Peer is a host as one export sees it. Each transport has names and secrets of
+// its own: what opens one opens no other.
 type Peer struct {
-	Initiator string // its iSCSI name
+	Initiator string // its name there: iSCSI name, NQN, identity of a key
 	Initiates Secret // by which it proves to be that host
-	Answers   Secret // by which the array proves to be the array
+	Answers   Secret // by which the array proves to be the array; empty where one secret does both
+	Lane      uint16 // the host's own number, from 1, no other host's: for a transport that has a port for each
 }
 
 // LUN is how a LUN is to be exported.

@@ -109,6 +109,9 @@ func (t *Target) Name() string { return t.iqn }
 // Portals are the addresses it is reached at.
 func (t *Target) Portals() []string { return t.portals }
 
+// Reach is the same for all hosts.
+func (t *Target) Reach(export.Peer) (target string, portals []string) { return t.iqn, t.portals }
+
 func (t *Target) dir() string { return path.Join("iscsi", t.iqn) }
 func (t *Target) tpg() string { return path.Join(t.dir(), "tpgt_1") }
 

@@ -159,6 +159,9 @@ func (i *Initiator) giveUp(ctx context.Context, luns []lun.NAA, err error) error
 	return err
 }
 
+// Present reports whether the kernel has a device of the LUN.
+func (i *Initiator) Present(naa lun.NAA) bool { return i.present(naa) }
+
 // present reports whether the kernel has a device of the LUN.
 func (i *Initiator) present(naa lun.NAA) bool {
 	for _, s := range i.sys.sessions(i.credentials.Target, i.credentials.Initiator) {

@@ -178,6 +178,7 @@ type InfoResponse struct {
 	Lost             []string               `protobuf:"bytes,21,rep,name=lost,proto3" json:"lost,omitempty"`               // LUNs whose file is missing
 	Portals          []string               `protobuf:"bytes,22,rep,name=portals,proto3" json:"portals,omitempty"`         // iSCSI, "address:port"
 	Differences      []string               `protobuf:"bytes,23,rep,name=differences,proto3" json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
+	Served           []*Served              `protobuf:"bytes,24,rep,name=served,proto3" json:"served,omitempty"`           // all transports to other machines
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -373,6 +374,65 @@ func (x *InfoResponse) GetDifferences() []string {
 	return nil
 }
 
+func (x *InfoResponse) GetServed() []*Served {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+type Served struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Transport     string                 `protobuf:"bytes,1,opt,name=transport,proto3" json:"transport,omitempty"`
+	Portals       []string               `protobuf:"bytes,2,rep,name=portals,proto3" json:"portals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Served) Reset() {
+	*x = Served{}
+	mi := &file_umbra_array_v1_array_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Served) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Served) ProtoMessage() {}
+
+func (x *Served) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_array_v1_array_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Served.ProtoReflect.Descriptor instead.
+func (*Served) Descriptor() ([]byte, []int) {
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Served) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
+func (x *Served) GetPortals() []string {
+	if x != nil {
+		return x.Portals
+	}
+	return nil
+}
+
 type LUN struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Naa           string                 `protobuf:"bytes,1,opt,name=naa,proto3" json:"naa,omitempty"`
@@ -394,7 +454,7 @@ type LUN struct {
 
 func (x *LUN) Reset() {
 	*x = LUN{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[3]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +466,7 @@ func (x *LUN) String() string {
 func (*LUN) ProtoMessage() {}
 
 func (x *LUN) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[3]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +479,7 @@ func (x *LUN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUN.ProtoReflect.Descriptor instead.
 func (*LUN) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{3}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LUN) GetNaa() string {
@@ -523,7 +583,7 @@ type CreateLUNRequest struct {
 
 func (x *CreateLUNRequest) Reset() {
 	*x = CreateLUNRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[4]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +595,7 @@ func (x *CreateLUNRequest) String() string {
 func (*CreateLUNRequest) ProtoMessage() {}
 
 func (x *CreateLUNRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[4]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +608,7 @@ func (x *CreateLUNRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateLUNRequest.ProtoReflect.Descriptor instead.
 func (*CreateLUNRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{4}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateLUNRequest) GetName() string {
@@ -574,7 +634,7 @@ type LUNResponse struct {
 
 func (x *LUNResponse) Reset() {
 	*x = LUNResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[5]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -586,7 +646,7 @@ func (x *LUNResponse) String() string {
 func (*LUNResponse) ProtoMessage() {}
 
 func (x *LUNResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[5]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -599,7 +659,7 @@ func (x *LUNResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUNResponse.ProtoReflect.Descriptor instead.
 func (*LUNResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{5}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LUNResponse) GetLun() *LUN {
@@ -617,7 +677,7 @@ type ListLUNsRequest struct {
 
 func (x *ListLUNsRequest) Reset() {
 	*x = ListLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[6]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +689,7 @@ func (x *ListLUNsRequest) String() string {
 func (*ListLUNsRequest) ProtoMessage() {}
 
 func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[6]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +702,7 @@ func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsRequest.ProtoReflect.Descriptor instead.
 func (*ListLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{6}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{7}
 }
 
 type ListLUNsResponse struct {
@@ -654,7 +714,7 @@ type ListLUNsResponse struct {
 
 func (x *ListLUNsResponse) Reset() {
 	*x = ListLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[7]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +726,7 @@ func (x *ListLUNsResponse) String() string {
 func (*ListLUNsResponse) ProtoMessage() {}
 
 func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[7]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +739,7 @@ func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsResponse.ProtoReflect.Descriptor instead.
 func (*ListLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{7}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListLUNsResponse) GetLuns() []*LUN {
@@ -699,7 +759,7 @@ type DeleteLUNRequest struct {
 
 func (x *DeleteLUNRequest) Reset() {
 	*x = DeleteLUNRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[8]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +771,7 @@ func (x *DeleteLUNRequest) String() string {
 func (*DeleteLUNRequest) ProtoMessage() {}
 
 func (x *DeleteLUNRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[8]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +784,7 @@ func (x *DeleteLUNRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLUNRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLUNRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{8}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteLUNRequest) GetLun() string {
@@ -752,7 +812,7 @@ type MaskRequest struct {
 
 func (x *MaskRequest) Reset() {
 	*x = MaskRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[9]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +824,7 @@ func (x *MaskRequest) String() string {
 func (*MaskRequest) ProtoMessage() {}
 
 func (x *MaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[9]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +837,7 @@ func (x *MaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaskRequest.ProtoReflect.Descriptor instead.
 func (*MaskRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{9}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MaskRequest) GetLun() string {
@@ -811,7 +871,7 @@ type EnrollHostRequest struct {
 
 func (x *EnrollHostRequest) Reset() {
 	*x = EnrollHostRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[10]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +883,7 @@ func (x *EnrollHostRequest) String() string {
 func (*EnrollHostRequest) ProtoMessage() {}
 
 func (x *EnrollHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[10]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +896,7 @@ func (x *EnrollHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollHostRequest.ProtoReflect.Descriptor instead.
 func (*EnrollHostRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{10}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnrollHostRequest) GetHost() string {
@@ -862,7 +922,7 @@ type EnrollHostResponse struct {
 
 func (x *EnrollHostResponse) Reset() {
 	*x = EnrollHostResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[11]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +934,7 @@ func (x *EnrollHostResponse) String() string {
 func (*EnrollHostResponse) ProtoMessage() {}
 
 func (x *EnrollHostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[11]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +947,7 @@ func (x *EnrollHostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollHostResponse.ProtoReflect.Descriptor instead.
 func (*EnrollHostResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{11}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnrollHostResponse) GetBundle() []byte {
@@ -907,7 +967,7 @@ type RemoveHostRequest struct {
 
 func (x *RemoveHostRequest) Reset() {
 	*x = RemoveHostRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[12]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +979,7 @@ func (x *RemoveHostRequest) String() string {
 func (*RemoveHostRequest) ProtoMessage() {}
 
 func (x *RemoveHostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[12]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +992,7 @@ func (x *RemoveHostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHostRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHostRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{12}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RemoveHostRequest) GetHost() string {
@@ -959,7 +1019,7 @@ type SetClusterRequest struct {
 
 func (x *SetClusterRequest) Reset() {
 	*x = SetClusterRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[13]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1031,7 @@ func (x *SetClusterRequest) String() string {
 func (*SetClusterRequest) ProtoMessage() {}
 
 func (x *SetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[13]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1044,7 @@ func (x *SetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClusterRequest.ProtoReflect.Descriptor instead.
 func (*SetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{13}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetClusterRequest) GetHost() string {
@@ -1009,7 +1069,7 @@ type ListHostsRequest struct {
 
 func (x *ListHostsRequest) Reset() {
 	*x = ListHostsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[14]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1081,7 @@ func (x *ListHostsRequest) String() string {
 func (*ListHostsRequest) ProtoMessage() {}
 
 func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[14]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1094,7 @@ func (x *ListHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsRequest.ProtoReflect.Descriptor instead.
 func (*ListHostsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{14}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{15}
 }
 
 type Host struct {
@@ -1050,7 +1110,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[15]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1122,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[15]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1135,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{15}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Host) GetName() string {
@@ -1122,7 +1182,7 @@ type ListHostsResponse struct {
 
 func (x *ListHostsResponse) Reset() {
 	*x = ListHostsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[16]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1194,7 @@ func (x *ListHostsResponse) String() string {
 func (*ListHostsResponse) ProtoMessage() {}
 
 func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[16]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1207,7 @@ func (x *ListHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHostsResponse.ProtoReflect.Descriptor instead.
 func (*ListHostsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{16}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListHostsResponse) GetHosts() []*Host {
@@ -1165,7 +1225,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[17]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1237,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[17]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1250,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{17}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{18}
 }
 
 type Target struct {
@@ -1205,7 +1265,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[18]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1277,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[18]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1290,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{18}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Target) GetSource() string {
@@ -1280,7 +1340,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[19]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1352,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[19]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1365,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{19}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Set) GetSetId() string {
@@ -1394,7 +1454,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[20]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1466,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[20]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1479,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{20}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -1440,7 +1500,7 @@ type AdminIssueTicketRequest struct {
 
 func (x *AdminIssueTicketRequest) Reset() {
 	*x = AdminIssueTicketRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[21]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1512,7 @@ func (x *AdminIssueTicketRequest) String() string {
 func (*AdminIssueTicketRequest) ProtoMessage() {}
 
 func (x *AdminIssueTicketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[21]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1525,7 @@ func (x *AdminIssueTicketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminIssueTicketRequest.ProtoReflect.Descriptor instead.
 func (*AdminIssueTicketRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{21}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AdminIssueTicketRequest) GetSetId() string {
@@ -1498,7 +1558,7 @@ type IssueTicketResponse struct {
 
 func (x *IssueTicketResponse) Reset() {
 	*x = IssueTicketResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[22]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1570,7 @@ func (x *IssueTicketResponse) String() string {
 func (*IssueTicketResponse) ProtoMessage() {}
 
 func (x *IssueTicketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[22]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1583,7 @@ func (x *IssueTicketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTicketResponse.ProtoReflect.Descriptor instead.
 func (*IssueTicketResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{22}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IssueTicketResponse) GetTicket() []byte {
@@ -1542,7 +1602,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[23]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1614,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[23]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1627,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{23}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DescribeRequest) GetBootId() string {
@@ -1587,7 +1647,7 @@ type Store struct {
 
 func (x *Store) Reset() {
 	*x = Store{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[24]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1659,7 @@ func (x *Store) String() string {
 func (*Store) ProtoMessage() {}
 
 func (x *Store) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[24]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1672,7 @@ func (x *Store) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Store.ProtoReflect.Descriptor instead.
 func (*Store) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{24}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Store) GetDevice() uint64 {
@@ -1643,7 +1703,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[25]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1715,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[25]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1728,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{25}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DescribeResponse) GetArrayId() string {
@@ -1722,7 +1782,7 @@ type ReportLUNsRequest struct {
 
 func (x *ReportLUNsRequest) Reset() {
 	*x = ReportLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[26]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1794,7 @@ func (x *ReportLUNsRequest) String() string {
 func (*ReportLUNsRequest) ProtoMessage() {}
 
 func (x *ReportLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[26]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1807,7 @@ func (x *ReportLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportLUNsRequest.ProtoReflect.Descriptor instead.
 func (*ReportLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{26}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReportLUNsRequest) GetLuns() []string {
@@ -1766,7 +1826,7 @@ type ReportLUNsResponse struct {
 
 func (x *ReportLUNsResponse) Reset() {
 	*x = ReportLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[27]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1838,7 @@ func (x *ReportLUNsResponse) String() string {
 func (*ReportLUNsResponse) ProtoMessage() {}
 
 func (x *ReportLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[27]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1851,7 @@ func (x *ReportLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportLUNsResponse.ProtoReflect.Descriptor instead.
 func (*ReportLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{27}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReportLUNsResponse) GetLuns() []*LUN {
@@ -1811,7 +1871,7 @@ type AreLUNsSupportedRequest struct {
 
 func (x *AreLUNsSupportedRequest) Reset() {
 	*x = AreLUNsSupportedRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[28]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +1883,7 @@ func (x *AreLUNsSupportedRequest) String() string {
 func (*AreLUNsSupportedRequest) ProtoMessage() {}
 
 func (x *AreLUNsSupportedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[28]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +1896,7 @@ func (x *AreLUNsSupportedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AreLUNsSupportedRequest.ProtoReflect.Descriptor instead.
 func (*AreLUNsSupportedRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{28}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AreLUNsSupportedRequest) GetLuns() []string {
@@ -1863,7 +1923,7 @@ type AreLUNsSupportedResponse struct {
 
 func (x *AreLUNsSupportedResponse) Reset() {
 	*x = AreLUNsSupportedResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[29]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1935,7 @@ func (x *AreLUNsSupportedResponse) String() string {
 func (*AreLUNsSupportedResponse) ProtoMessage() {}
 
 func (x *AreLUNsSupportedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[29]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1948,7 @@ func (x *AreLUNsSupportedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AreLUNsSupportedResponse.ProtoReflect.Descriptor instead.
 func (*AreLUNsSupportedResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{29}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AreLUNsSupportedResponse) GetSupported() bool {
@@ -1914,7 +1974,7 @@ type LUNsRequest struct {
 
 func (x *LUNsRequest) Reset() {
 	*x = LUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[30]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1986,7 @@ func (x *LUNsRequest) String() string {
 func (*LUNsRequest) ProtoMessage() {}
 
 func (x *LUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[30]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +1999,7 @@ func (x *LUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUNsRequest.ProtoReflect.Descriptor instead.
 func (*LUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{30}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LUNsRequest) GetLuns() []string {
@@ -1959,7 +2019,7 @@ type DeleteLUNsRequest struct {
 
 func (x *DeleteLUNsRequest) Reset() {
 	*x = DeleteLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2031,7 @@ func (x *DeleteLUNsRequest) String() string {
 func (*DeleteLUNsRequest) ProtoMessage() {}
 
 func (x *DeleteLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[31]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2044,7 @@ func (x *DeleteLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteLUNsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{31}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteLUNsRequest) GetLuns() []string {
@@ -2013,7 +2073,7 @@ type Description struct {
 
 func (x *Description) Reset() {
 	*x = Description{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2085,7 @@ func (x *Description) String() string {
 func (*Description) ProtoMessage() {}
 
 func (x *Description) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[32]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2098,7 @@ func (x *Description) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Description.ProtoReflect.Descriptor instead.
 func (*Description) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{32}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Description) GetNaa() string {
@@ -2080,7 +2140,7 @@ type DescribeLUNsResponse struct {
 
 func (x *DescribeLUNsResponse) Reset() {
 	*x = DescribeLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2152,7 @@ func (x *DescribeLUNsResponse) String() string {
 func (*DescribeLUNsResponse) ProtoMessage() {}
 
 func (x *DescribeLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[33]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2165,7 @@ func (x *DescribeLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeLUNsResponse.ProtoReflect.Descriptor instead.
 func (*DescribeLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{33}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DescribeLUNsResponse) GetLuns() []*Description {
@@ -2132,7 +2192,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2204,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[34]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2217,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{34}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Source) GetNaa() string {
@@ -2185,7 +2245,7 @@ type PrepareSetRequest struct {
 
 func (x *PrepareSetRequest) Reset() {
 	*x = PrepareSetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2257,7 @@ func (x *PrepareSetRequest) String() string {
 func (*PrepareSetRequest) ProtoMessage() {}
 
 func (x *PrepareSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[35]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2270,7 @@ func (x *PrepareSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSetRequest.ProtoReflect.Descriptor instead.
 func (*PrepareSetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{35}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PrepareSetRequest) GetSetId() string {
@@ -2245,7 +2305,7 @@ type PrepareSetResponse struct {
 
 func (x *PrepareSetResponse) Reset() {
 	*x = PrepareSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2317,7 @@ func (x *PrepareSetResponse) String() string {
 func (*PrepareSetResponse) ProtoMessage() {}
 
 func (x *PrepareSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[36]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2330,7 @@ func (x *PrepareSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrepareSetResponse.ProtoReflect.Descriptor instead.
 func (*PrepareSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{36}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PrepareSetResponse) GetTargets() []*Target {
@@ -2303,7 +2363,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2375,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[37]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2388,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{37}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetRequest) GetSetId() string {
@@ -2347,7 +2407,7 @@ type CommitSetResponse struct {
 
 func (x *CommitSetResponse) Reset() {
 	*x = CommitSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2419,7 @@ func (x *CommitSetResponse) String() string {
 func (*CommitSetResponse) ProtoMessage() {}
 
 func (x *CommitSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[38]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2432,7 @@ func (x *CommitSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitSetResponse.ProtoReflect.Descriptor instead.
 func (*CommitSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{38}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CommitSetResponse) GetTookNs() int64 {
@@ -2391,7 +2451,7 @@ type PostCommitSetResponse struct {
 
 func (x *PostCommitSetResponse) Reset() {
 	*x = PostCommitSetResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2463,7 @@ func (x *PostCommitSetResponse) String() string {
 func (*PostCommitSetResponse) ProtoMessage() {}
 
 func (x *PostCommitSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[39]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2476,7 @@ func (x *PostCommitSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PostCommitSetResponse.ProtoReflect.Descriptor instead.
 func (*PostCommitSetResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{39}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PostCommitSetResponse) GetGeneration() uint64 {
@@ -2438,7 +2498,7 @@ type AbortSetRequest struct {
 
 func (x *AbortSetRequest) Reset() {
 	*x = AbortSetRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2510,7 @@ func (x *AbortSetRequest) String() string {
 func (*AbortSetRequest) ProtoMessage() {}
 
 func (x *AbortSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[40]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2523,7 @@ func (x *AbortSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSetRequest.ProtoReflect.Descriptor instead.
 func (*AbortSetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{40}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AbortSetRequest) GetSetId() string {
@@ -2490,7 +2550,7 @@ type TargetLUNsRequest struct {
 
 func (x *TargetLUNsRequest) Reset() {
 	*x = TargetLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2562,7 @@ func (x *TargetLUNsRequest) String() string {
 func (*TargetLUNsRequest) ProtoMessage() {}
 
 func (x *TargetLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[41]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2575,7 @@ func (x *TargetLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetLUNsRequest.ProtoReflect.Descriptor instead.
 func (*TargetLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{41}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TargetLUNsRequest) GetSetId() string {
@@ -2541,7 +2601,7 @@ type TargetLUNsResponse struct {
 
 func (x *TargetLUNsResponse) Reset() {
 	*x = TargetLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2613,7 @@ func (x *TargetLUNsResponse) String() string {
 func (*TargetLUNsResponse) ProtoMessage() {}
 
 func (x *TargetLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[42]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2626,7 @@ func (x *TargetLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetLUNsResponse.ProtoReflect.Descriptor instead.
 func (*TargetLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{42}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TargetLUNsResponse) GetTargets() []string {
@@ -2588,7 +2648,7 @@ type IssueTicketRequest struct {
 
 func (x *IssueTicketRequest) Reset() {
 	*x = IssueTicketRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2600,7 +2660,7 @@ func (x *IssueTicketRequest) String() string {
 func (*IssueTicketRequest) ProtoMessage() {}
 
 func (x *IssueTicketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[43]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2613,7 +2673,7 @@ func (x *IssueTicketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueTicketRequest.ProtoReflect.Descriptor instead.
 func (*IssueTicketRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{43}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *IssueTicketRequest) GetSetId() string {
@@ -2657,7 +2717,7 @@ type LocateLUNsRequest struct {
 
 func (x *LocateLUNsRequest) Reset() {
 	*x = LocateLUNsRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2669,7 +2729,7 @@ func (x *LocateLUNsRequest) String() string {
 func (*LocateLUNsRequest) ProtoMessage() {}
 
 func (x *LocateLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[44]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2682,7 +2742,7 @@ func (x *LocateLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateLUNsRequest.ProtoReflect.Descriptor instead.
 func (*LocateLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{44}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LocateLUNsRequest) GetSetId() string {
@@ -2730,7 +2790,7 @@ type ReleaseImportRequest struct {
 
 func (x *ReleaseImportRequest) Reset() {
 	*x = ReleaseImportRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2802,7 @@ func (x *ReleaseImportRequest) String() string {
 func (*ReleaseImportRequest) ProtoMessage() {}
 
 func (x *ReleaseImportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[45]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2815,7 @@ func (x *ReleaseImportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseImportRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseImportRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{45}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReleaseImportRequest) GetSetId() string {
@@ -2786,7 +2846,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2858,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[46]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2871,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{46}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Opened) GetNaa() string {
@@ -2867,7 +2927,7 @@ type OpenLUNsResponse struct {
 
 func (x *OpenLUNsResponse) Reset() {
 	*x = OpenLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2879,7 +2939,7 @@ func (x *OpenLUNsResponse) String() string {
 func (*OpenLUNsResponse) ProtoMessage() {}
 
 func (x *OpenLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[47]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2892,7 +2952,7 @@ func (x *OpenLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLUNsResponse.ProtoReflect.Descriptor instead.
 func (*OpenLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{47}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OpenLUNsResponse) GetToken() []byte {
@@ -2929,7 +2989,7 @@ type Exported struct {
 
 func (x *Exported) Reset() {
 	*x = Exported{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2941,7 +3001,7 @@ func (x *Exported) String() string {
 func (*Exported) ProtoMessage() {}
 
 func (x *Exported) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[48]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2954,7 +3014,7 @@ func (x *Exported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exported.ProtoReflect.Descriptor instead.
 func (*Exported) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{48}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Exported) GetNaa() string {
@@ -2992,9 +3052,61 @@ func (x *Exported) GetNumber() uint32 {
 	return 0
 }
 
+type ExportLUNsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Luns          []string               `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`
+	Transport     string                 `protobuf:"bytes,2,opt,name=transport,proto3" json:"transport,omitempty"` // "iscsi" (also for ""), "nvme", "nbd"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportLUNsRequest) Reset() {
+	*x = ExportLUNsRequest{}
+	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportLUNsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportLUNsRequest) ProtoMessage() {}
+
+func (x *ExportLUNsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportLUNsRequest.ProtoReflect.Descriptor instead.
+func (*ExportLUNsRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ExportLUNsRequest) GetLuns() []string {
+	if x != nil {
+		return x.Luns
+	}
+	return nil
+}
+
+func (x *ExportLUNsRequest) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
 type ExportLUNsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`   // iSCSI name
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`   // what the host connects to there: iSCSI name, NQN
 	Portals       []string               `protobuf:"bytes,2,rep,name=portals,proto3" json:"portals,omitempty"` // address:port, any of them
 	Luns          []*Exported            `protobuf:"bytes,3,rep,name=luns,proto3" json:"luns,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3003,7 +3115,7 @@ type ExportLUNsResponse struct {
 
 func (x *ExportLUNsResponse) Reset() {
 	*x = ExportLUNsResponse{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3127,7 @@ func (x *ExportLUNsResponse) String() string {
 func (*ExportLUNsResponse) ProtoMessage() {}
 
 func (x *ExportLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[49]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3140,7 @@ func (x *ExportLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportLUNsResponse.ProtoReflect.Descriptor instead.
 func (*ExportLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{49}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ExportLUNsResponse) GetTarget() string {
@@ -3062,7 +3174,7 @@ type SetLUNAccessRequest struct {
 
 func (x *SetLUNAccessRequest) Reset() {
 	*x = SetLUNAccessRequest{}
-	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3186,7 @@ func (x *SetLUNAccessRequest) String() string {
 func (*SetLUNAccessRequest) ProtoMessage() {}
 
 func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_array_v1_array_proto_msgTypes[50]
+	mi := &file_umbra_array_v1_array_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3199,7 @@ func (x *SetLUNAccessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLUNAccessRequest.ProtoReflect.Descriptor instead.
 func (*SetLUNAccessRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{50}
+	return file_umbra_array_v1_array_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SetLUNAccessRequest) GetLuns() []string {
@@ -3110,7 +3222,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\n" +
 	"\x1aumbra/array/v1/array.proto\x12\x0eumbra.array.v1\"\a\n" +
 	"\x05Empty\"\r\n" +
-	"\vInfoRequest\"\xb3\x05\n" +
+	"\vInfoRequest\"\xe3\x05\n" +
 	"\fInfoResponse\x12\x19\n" +
 	"\barray_id\x18\x01 \x01(\tR\aarrayId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -3138,7 +3250,11 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\x06strays\x18\x14 \x03(\tR\x06strays\x12\x12\n" +
 	"\x04lost\x18\x15 \x03(\tR\x04lost\x12\x18\n" +
 	"\aportals\x18\x16 \x03(\tR\aportals\x12 \n" +
-	"\vdifferences\x18\x17 \x03(\tR\vdifferences\"\xc7\x02\n" +
+	"\vdifferences\x18\x17 \x03(\tR\vdifferences\x12.\n" +
+	"\x06served\x18\x18 \x03(\v2\x16.umbra.array.v1.ServedR\x06served\"@\n" +
+	"\x06Served\x12\x1c\n" +
+	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x18\n" +
+	"\aportals\x18\x02 \x03(\tR\aportals\"\xc7\x02\n" +
 	"\x03LUN\x12\x10\n" +
 	"\x03naa\x18\x01 \x01(\tR\x03naa\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3324,7 +3440,10 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x1b\n" +
 	"\tread_only\x18\x04 \x01(\bR\breadOnly\x12\x16\n" +
-	"\x06number\x18\x05 \x01(\rR\x06number\"t\n" +
+	"\x06number\x18\x05 \x01(\rR\x06number\"E\n" +
+	"\x11ExportLUNsRequest\x12\x12\n" +
+	"\x04luns\x18\x01 \x03(\tR\x04luns\x12\x1c\n" +
+	"\ttransport\x18\x02 \x01(\tR\ttransport\"t\n" +
 	"\x12ExportLUNsResponse\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x18\n" +
 	"\aportals\x18\x02 \x03(\tR\aportals\x12,\n" +
@@ -3352,7 +3471,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"SetCluster\x12!.umbra.array.v1.SetClusterRequest\x1a\x15.umbra.array.v1.Empty\x12P\n" +
 	"\tListHosts\x12 .umbra.array.v1.ListHostsRequest\x1a!.umbra.array.v1.ListHostsResponse\x12M\n" +
 	"\bListSets\x12\x1f.umbra.array.v1.ListSetsRequest\x1a .umbra.array.v1.ListSetsResponse\x12[\n" +
-	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\x95\r\n" +
+	"\vIssueTicket\x12'.umbra.array.v1.AdminIssueTicketRequest\x1a#.umbra.array.v1.IssueTicketResponse2\x9b\r\n" +
 	"\vHostService\x12R\n" +
 	"\bDescribe\x12\x1f.umbra.array.v1.DescribeRequest\x1a .umbra.array.v1.DescribeResponse\"\x03\x90\x02\x01\x12X\n" +
 	"\n" +
@@ -3372,9 +3491,9 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"LocateLUNs\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x02\x12[\n" +
 	"\vCheckImport\x12!.umbra.array.v1.LocateLUNsRequest\x1a$.umbra.array.v1.DescribeLUNsResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\rReleaseImport\x12$.umbra.array.v1.ReleaseImportRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12N\n" +
-	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12R\n" +
+	"\bOpenLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a .umbra.array.v1.OpenLUNsResponse\"\x03\x90\x02\x02\x12X\n" +
 	"\n" +
-	"ExportLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\".umbra.array.v1.ExportLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
+	"ExportLUNs\x12!.umbra.array.v1.ExportLUNsRequest\x1a\".umbra.array.v1.ExportLUNsResponse\"\x03\x90\x02\x02\x12D\n" +
 	"\tCloseLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12C\n" +
 	"\bMaskLUNs\x12\x1b.umbra.array.v1.LUNsRequest\x1a\x15.umbra.array.v1.Empty\"\x03\x90\x02\x02\x12K\n" +
 	"\n" +
@@ -3396,145 +3515,148 @@ func file_umbra_array_v1_array_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_array_v1_array_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_umbra_array_v1_array_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_umbra_array_v1_array_proto_goTypes = []any{
 	(Access)(0),                      // 0: umbra.array.v1.Access
 	(*Empty)(nil),                    // 1: umbra.array.v1.Empty
 	(*InfoRequest)(nil),              // 2: umbra.array.v1.InfoRequest
 	(*InfoResponse)(nil),             // 3: umbra.array.v1.InfoResponse
-	(*LUN)(nil),                      // 4: umbra.array.v1.LUN
-	(*CreateLUNRequest)(nil),         // 5: umbra.array.v1.CreateLUNRequest
-	(*LUNResponse)(nil),              // 6: umbra.array.v1.LUNResponse
-	(*ListLUNsRequest)(nil),          // 7: umbra.array.v1.ListLUNsRequest
-	(*ListLUNsResponse)(nil),         // 8: umbra.array.v1.ListLUNsResponse
-	(*DeleteLUNRequest)(nil),         // 9: umbra.array.v1.DeleteLUNRequest
-	(*MaskRequest)(nil),              // 10: umbra.array.v1.MaskRequest
-	(*EnrollHostRequest)(nil),        // 11: umbra.array.v1.EnrollHostRequest
-	(*EnrollHostResponse)(nil),       // 12: umbra.array.v1.EnrollHostResponse
-	(*RemoveHostRequest)(nil),        // 13: umbra.array.v1.RemoveHostRequest
-	(*SetClusterRequest)(nil),        // 14: umbra.array.v1.SetClusterRequest
-	(*ListHostsRequest)(nil),         // 15: umbra.array.v1.ListHostsRequest
-	(*Host)(nil),                     // 16: umbra.array.v1.Host
-	(*ListHostsResponse)(nil),        // 17: umbra.array.v1.ListHostsResponse
-	(*ListSetsRequest)(nil),          // 18: umbra.array.v1.ListSetsRequest
-	(*Target)(nil),                   // 19: umbra.array.v1.Target
-	(*Set)(nil),                      // 20: umbra.array.v1.Set
-	(*ListSetsResponse)(nil),         // 21: umbra.array.v1.ListSetsResponse
-	(*AdminIssueTicketRequest)(nil),  // 22: umbra.array.v1.AdminIssueTicketRequest
-	(*IssueTicketResponse)(nil),      // 23: umbra.array.v1.IssueTicketResponse
-	(*DescribeRequest)(nil),          // 24: umbra.array.v1.DescribeRequest
-	(*Store)(nil),                    // 25: umbra.array.v1.Store
-	(*DescribeResponse)(nil),         // 26: umbra.array.v1.DescribeResponse
-	(*ReportLUNsRequest)(nil),        // 27: umbra.array.v1.ReportLUNsRequest
-	(*ReportLUNsResponse)(nil),       // 28: umbra.array.v1.ReportLUNsResponse
-	(*AreLUNsSupportedRequest)(nil),  // 29: umbra.array.v1.AreLUNsSupportedRequest
-	(*AreLUNsSupportedResponse)(nil), // 30: umbra.array.v1.AreLUNsSupportedResponse
-	(*LUNsRequest)(nil),              // 31: umbra.array.v1.LUNsRequest
-	(*DeleteLUNsRequest)(nil),        // 32: umbra.array.v1.DeleteLUNsRequest
-	(*Description)(nil),              // 33: umbra.array.v1.Description
-	(*DescribeLUNsResponse)(nil),     // 34: umbra.array.v1.DescribeLUNsResponse
-	(*Source)(nil),                   // 35: umbra.array.v1.Source
-	(*PrepareSetRequest)(nil),        // 36: umbra.array.v1.PrepareSetRequest
-	(*PrepareSetResponse)(nil),       // 37: umbra.array.v1.PrepareSetResponse
-	(*SetRequest)(nil),               // 38: umbra.array.v1.SetRequest
-	(*CommitSetResponse)(nil),        // 39: umbra.array.v1.CommitSetResponse
-	(*PostCommitSetResponse)(nil),    // 40: umbra.array.v1.PostCommitSetResponse
-	(*AbortSetRequest)(nil),          // 41: umbra.array.v1.AbortSetRequest
-	(*TargetLUNsRequest)(nil),        // 42: umbra.array.v1.TargetLUNsRequest
-	(*TargetLUNsResponse)(nil),       // 43: umbra.array.v1.TargetLUNsResponse
-	(*IssueTicketRequest)(nil),       // 44: umbra.array.v1.IssueTicketRequest
-	(*LocateLUNsRequest)(nil),        // 45: umbra.array.v1.LocateLUNsRequest
-	(*ReleaseImportRequest)(nil),     // 46: umbra.array.v1.ReleaseImportRequest
-	(*Opened)(nil),                   // 47: umbra.array.v1.Opened
-	(*OpenLUNsResponse)(nil),         // 48: umbra.array.v1.OpenLUNsResponse
-	(*Exported)(nil),                 // 49: umbra.array.v1.Exported
-	(*ExportLUNsResponse)(nil),       // 50: umbra.array.v1.ExportLUNsResponse
-	(*SetLUNAccessRequest)(nil),      // 51: umbra.array.v1.SetLUNAccessRequest
+	(*Served)(nil),                   // 4: umbra.array.v1.Served
+	(*LUN)(nil),                      // 5: umbra.array.v1.LUN
+	(*CreateLUNRequest)(nil),         // 6: umbra.array.v1.CreateLUNRequest
+	(*LUNResponse)(nil),              // 7: umbra.array.v1.LUNResponse
+	(*ListLUNsRequest)(nil),          // 8: umbra.array.v1.ListLUNsRequest
+	(*ListLUNsResponse)(nil),         // 9: umbra.array.v1.ListLUNsResponse
+	(*DeleteLUNRequest)(nil),         // 10: umbra.array.v1.DeleteLUNRequest
+	(*MaskRequest)(nil),              // 11: umbra.array.v1.MaskRequest
+	(*EnrollHostRequest)(nil),        // 12: umbra.array.v1.EnrollHostRequest
+	(*EnrollHostResponse)(nil),       // 13: umbra.array.v1.EnrollHostResponse
+	(*RemoveHostRequest)(nil),        // 14: umbra.array.v1.RemoveHostRequest
+	(*SetClusterRequest)(nil),        // 15: umbra.array.v1.SetClusterRequest
+	(*ListHostsRequest)(nil),         // 16: umbra.array.v1.ListHostsRequest
+	(*Host)(nil),                     // 17: umbra.array.v1.Host
+	(*ListHostsResponse)(nil),        // 18: umbra.array.v1.ListHostsResponse
+	(*ListSetsRequest)(nil),          // 19: umbra.array.v1.ListSetsRequest
+	(*Target)(nil),                   // 20: umbra.array.v1.Target
+	(*Set)(nil),                      // 21: umbra.array.v1.Set
+	(*ListSetsResponse)(nil),         // 22: umbra.array.v1.ListSetsResponse
+	(*AdminIssueTicketRequest)(nil),  // 23: umbra.array.v1.AdminIssueTicketRequest
+	(*IssueTicketResponse)(nil),      // 24: umbra.array.v1.IssueTicketResponse
+	(*DescribeRequest)(nil),          // 25: umbra.array.v1.DescribeRequest
+	(*Store)(nil),                    // 26: umbra.array.v1.Store
+	(*DescribeResponse)(nil),         // 27: umbra.array.v1.DescribeResponse
+	(*ReportLUNsRequest)(nil),        // 28: umbra.array.v1.ReportLUNsRequest
+	(*ReportLUNsResponse)(nil),       // 29: umbra.array.v1.ReportLUNsResponse
+	(*AreLUNsSupportedRequest)(nil),  // 30: umbra.array.v1.AreLUNsSupportedRequest
+	(*AreLUNsSupportedResponse)(nil), // 31: umbra.array.v1.AreLUNsSupportedResponse
+	(*LUNsRequest)(nil),              // 32: umbra.array.v1.LUNsRequest
+	(*DeleteLUNsRequest)(nil),        // 33: umbra.array.v1.DeleteLUNsRequest
+	(*Description)(nil),              // 34: umbra.array.v1.Description
+	(*DescribeLUNsResponse)(nil),     // 35: umbra.array.v1.DescribeLUNsResponse
+	(*Source)(nil),                   // 36: umbra.array.v1.Source
+	(*PrepareSetRequest)(nil),        // 37: umbra.array.v1.PrepareSetRequest
+	(*PrepareSetResponse)(nil),       // 38: umbra.array.v1.PrepareSetResponse
+	(*SetRequest)(nil),               // 39: umbra.array.v1.SetRequest
+	(*CommitSetResponse)(nil),        // 40: umbra.array.v1.CommitSetResponse
+	(*PostCommitSetResponse)(nil),    // 41: umbra.array.v1.PostCommitSetResponse
+	(*AbortSetRequest)(nil),          // 42: umbra.array.v1.AbortSetRequest
+	(*TargetLUNsRequest)(nil),        // 43: umbra.array.v1.TargetLUNsRequest
+	(*TargetLUNsResponse)(nil),       // 44: umbra.array.v1.TargetLUNsResponse
+	(*IssueTicketRequest)(nil),       // 45: umbra.array.v1.IssueTicketRequest
+	(*LocateLUNsRequest)(nil),        // 46: umbra.array.v1.LocateLUNsRequest
+	(*ReleaseImportRequest)(nil),     // 47: umbra.array.v1.ReleaseImportRequest
+	(*Opened)(nil),                   // 48: umbra.array.v1.Opened
+	(*OpenLUNsResponse)(nil),         // 49: umbra.array.v1.OpenLUNsResponse
+	(*Exported)(nil),                 // 50: umbra.array.v1.Exported
+	(*ExportLUNsRequest)(nil),        // 51: umbra.array.v1.ExportLUNsRequest
+	(*ExportLUNsResponse)(nil),       // 52: umbra.array.v1.ExportLUNsResponse
+	(*SetLUNAccessRequest)(nil),      // 53: umbra.array.v1.SetLUNAccessRequest
 }
 var file_umbra_array_v1_array_proto_depIdxs = []int32{
-	4,  // 0: umbra.array.v1.LUNResponse.lun:type_name -> umbra.array.v1.LUN
-	4,  // 1: umbra.array.v1.ListLUNsResponse.luns:type_name -> umbra.array.v1.LUN
-	16, // 2: umbra.array.v1.ListHostsResponse.hosts:type_name -> umbra.array.v1.Host
-	19, // 3: umbra.array.v1.Set.targets:type_name -> umbra.array.v1.Target
-	20, // 4: umbra.array.v1.ListSetsResponse.sets:type_name -> umbra.array.v1.Set
-	25, // 5: umbra.array.v1.DescribeResponse.stores:type_name -> umbra.array.v1.Store
-	4,  // 6: umbra.array.v1.ReportLUNsResponse.luns:type_name -> umbra.array.v1.LUN
-	33, // 7: umbra.array.v1.DescribeLUNsResponse.luns:type_name -> umbra.array.v1.Description
-	48, // 8: umbra.array.v1.DescribeLUNsResponse.opened:type_name -> umbra.array.v1.OpenLUNsResponse
-	35, // 9: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
-	19, // 10: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
-	47, // 11: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
-	49, // 12: umbra.array.v1.ExportLUNsResponse.luns:type_name -> umbra.array.v1.Exported
-	0,  // 13: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
-	2,  // 14: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
-	5,  // 15: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
-	7,  // 16: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
-	9,  // 17: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
-	10, // 18: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
-	10, // 19: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
-	11, // 20: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
-	13, // 21: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
-	14, // 22: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
-	15, // 23: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
-	18, // 24: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
-	22, // 25: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
-	24, // 26: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
-	27, // 27: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
-	29, // 28: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
-	31, // 29: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
-	36, // 30: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
-	38, // 31: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
-	38, // 32: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
-	38, // 33: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
-	41, // 34: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
-	42, // 35: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
-	44, // 36: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
-	45, // 37: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
-	45, // 38: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
-	46, // 39: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
-	31, // 40: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 41: umbra.array.v1.HostService.ExportLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 42: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
-	31, // 43: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
-	32, // 44: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.DeleteLUNsRequest
-	51, // 45: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
-	3,  // 46: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
-	6,  // 47: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
-	8,  // 48: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
-	1,  // 49: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
-	6,  // 50: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
-	6,  // 51: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
-	12, // 52: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
-	1,  // 53: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
-	1,  // 54: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
-	17, // 55: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
-	21, // 56: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
-	23, // 57: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	26, // 58: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
-	28, // 59: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
-	30, // 60: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
-	34, // 61: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	37, // 62: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
-	1,  // 63: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
-	39, // 64: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
-	40, // 65: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
-	1,  // 66: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
-	43, // 67: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
-	23, // 68: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
-	34, // 69: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
-	34, // 70: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
-	1,  // 71: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
-	48, // 72: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
-	50, // 73: umbra.array.v1.HostService.ExportLUNs:output_type -> umbra.array.v1.ExportLUNsResponse
-	1,  // 74: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 75: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 76: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
-	1,  // 77: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
-	46, // [46:78] is the sub-list for method output_type
-	14, // [14:46] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	4,  // 0: umbra.array.v1.InfoResponse.served:type_name -> umbra.array.v1.Served
+	5,  // 1: umbra.array.v1.LUNResponse.lun:type_name -> umbra.array.v1.LUN
+	5,  // 2: umbra.array.v1.ListLUNsResponse.luns:type_name -> umbra.array.v1.LUN
+	17, // 3: umbra.array.v1.ListHostsResponse.hosts:type_name -> umbra.array.v1.Host
+	20, // 4: umbra.array.v1.Set.targets:type_name -> umbra.array.v1.Target
+	21, // 5: umbra.array.v1.ListSetsResponse.sets:type_name -> umbra.array.v1.Set
+	26, // 6: umbra.array.v1.DescribeResponse.stores:type_name -> umbra.array.v1.Store
+	5,  // 7: umbra.array.v1.ReportLUNsResponse.luns:type_name -> umbra.array.v1.LUN
+	34, // 8: umbra.array.v1.DescribeLUNsResponse.luns:type_name -> umbra.array.v1.Description
+	49, // 9: umbra.array.v1.DescribeLUNsResponse.opened:type_name -> umbra.array.v1.OpenLUNsResponse
+	36, // 10: umbra.array.v1.PrepareSetRequest.luns:type_name -> umbra.array.v1.Source
+	20, // 11: umbra.array.v1.PrepareSetResponse.targets:type_name -> umbra.array.v1.Target
+	48, // 12: umbra.array.v1.OpenLUNsResponse.luns:type_name -> umbra.array.v1.Opened
+	50, // 13: umbra.array.v1.ExportLUNsResponse.luns:type_name -> umbra.array.v1.Exported
+	0,  // 14: umbra.array.v1.SetLUNAccessRequest.access:type_name -> umbra.array.v1.Access
+	2,  // 15: umbra.array.v1.AdminService.Info:input_type -> umbra.array.v1.InfoRequest
+	6,  // 16: umbra.array.v1.AdminService.CreateLUN:input_type -> umbra.array.v1.CreateLUNRequest
+	8,  // 17: umbra.array.v1.AdminService.ListLUNs:input_type -> umbra.array.v1.ListLUNsRequest
+	10, // 18: umbra.array.v1.AdminService.DeleteLUN:input_type -> umbra.array.v1.DeleteLUNRequest
+	11, // 19: umbra.array.v1.AdminService.Unmask:input_type -> umbra.array.v1.MaskRequest
+	11, // 20: umbra.array.v1.AdminService.Mask:input_type -> umbra.array.v1.MaskRequest
+	12, // 21: umbra.array.v1.AdminService.EnrollHost:input_type -> umbra.array.v1.EnrollHostRequest
+	14, // 22: umbra.array.v1.AdminService.RemoveHost:input_type -> umbra.array.v1.RemoveHostRequest
+	15, // 23: umbra.array.v1.AdminService.SetCluster:input_type -> umbra.array.v1.SetClusterRequest
+	16, // 24: umbra.array.v1.AdminService.ListHosts:input_type -> umbra.array.v1.ListHostsRequest
+	19, // 25: umbra.array.v1.AdminService.ListSets:input_type -> umbra.array.v1.ListSetsRequest
+	23, // 26: umbra.array.v1.AdminService.IssueTicket:input_type -> umbra.array.v1.AdminIssueTicketRequest
+	25, // 27: umbra.array.v1.HostService.Describe:input_type -> umbra.array.v1.DescribeRequest
+	28, // 28: umbra.array.v1.HostService.ReportLUNs:input_type -> umbra.array.v1.ReportLUNsRequest
+	30, // 29: umbra.array.v1.HostService.AreLUNsSupported:input_type -> umbra.array.v1.AreLUNsSupportedRequest
+	32, // 30: umbra.array.v1.HostService.DescribeLUNs:input_type -> umbra.array.v1.LUNsRequest
+	37, // 31: umbra.array.v1.HostService.PrepareSet:input_type -> umbra.array.v1.PrepareSetRequest
+	39, // 32: umbra.array.v1.HostService.PreCommitSet:input_type -> umbra.array.v1.SetRequest
+	39, // 33: umbra.array.v1.HostService.CommitSet:input_type -> umbra.array.v1.SetRequest
+	39, // 34: umbra.array.v1.HostService.PostCommitSet:input_type -> umbra.array.v1.SetRequest
+	42, // 35: umbra.array.v1.HostService.AbortSet:input_type -> umbra.array.v1.AbortSetRequest
+	43, // 36: umbra.array.v1.HostService.TargetLUNs:input_type -> umbra.array.v1.TargetLUNsRequest
+	45, // 37: umbra.array.v1.HostService.IssueTicket:input_type -> umbra.array.v1.IssueTicketRequest
+	46, // 38: umbra.array.v1.HostService.LocateLUNs:input_type -> umbra.array.v1.LocateLUNsRequest
+	46, // 39: umbra.array.v1.HostService.CheckImport:input_type -> umbra.array.v1.LocateLUNsRequest
+	47, // 40: umbra.array.v1.HostService.ReleaseImport:input_type -> umbra.array.v1.ReleaseImportRequest
+	32, // 41: umbra.array.v1.HostService.OpenLUNs:input_type -> umbra.array.v1.LUNsRequest
+	51, // 42: umbra.array.v1.HostService.ExportLUNs:input_type -> umbra.array.v1.ExportLUNsRequest
+	32, // 43: umbra.array.v1.HostService.CloseLUNs:input_type -> umbra.array.v1.LUNsRequest
+	32, // 44: umbra.array.v1.HostService.MaskLUNs:input_type -> umbra.array.v1.LUNsRequest
+	33, // 45: umbra.array.v1.HostService.DeleteLUNs:input_type -> umbra.array.v1.DeleteLUNsRequest
+	53, // 46: umbra.array.v1.HostService.SetLUNAccess:input_type -> umbra.array.v1.SetLUNAccessRequest
+	3,  // 47: umbra.array.v1.AdminService.Info:output_type -> umbra.array.v1.InfoResponse
+	7,  // 48: umbra.array.v1.AdminService.CreateLUN:output_type -> umbra.array.v1.LUNResponse
+	9,  // 49: umbra.array.v1.AdminService.ListLUNs:output_type -> umbra.array.v1.ListLUNsResponse
+	1,  // 50: umbra.array.v1.AdminService.DeleteLUN:output_type -> umbra.array.v1.Empty
+	7,  // 51: umbra.array.v1.AdminService.Unmask:output_type -> umbra.array.v1.LUNResponse
+	7,  // 52: umbra.array.v1.AdminService.Mask:output_type -> umbra.array.v1.LUNResponse
+	13, // 53: umbra.array.v1.AdminService.EnrollHost:output_type -> umbra.array.v1.EnrollHostResponse
+	1,  // 54: umbra.array.v1.AdminService.RemoveHost:output_type -> umbra.array.v1.Empty
+	1,  // 55: umbra.array.v1.AdminService.SetCluster:output_type -> umbra.array.v1.Empty
+	18, // 56: umbra.array.v1.AdminService.ListHosts:output_type -> umbra.array.v1.ListHostsResponse
+	22, // 57: umbra.array.v1.AdminService.ListSets:output_type -> umbra.array.v1.ListSetsResponse
+	24, // 58: umbra.array.v1.AdminService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	27, // 59: umbra.array.v1.HostService.Describe:output_type -> umbra.array.v1.DescribeResponse
+	29, // 60: umbra.array.v1.HostService.ReportLUNs:output_type -> umbra.array.v1.ReportLUNsResponse
+	31, // 61: umbra.array.v1.HostService.AreLUNsSupported:output_type -> umbra.array.v1.AreLUNsSupportedResponse
+	35, // 62: umbra.array.v1.HostService.DescribeLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	38, // 63: umbra.array.v1.HostService.PrepareSet:output_type -> umbra.array.v1.PrepareSetResponse
+	1,  // 64: umbra.array.v1.HostService.PreCommitSet:output_type -> umbra.array.v1.Empty
+	40, // 65: umbra.array.v1.HostService.CommitSet:output_type -> umbra.array.v1.CommitSetResponse
+	41, // 66: umbra.array.v1.HostService.PostCommitSet:output_type -> umbra.array.v1.PostCommitSetResponse
+	1,  // 67: umbra.array.v1.HostService.AbortSet:output_type -> umbra.array.v1.Empty
+	44, // 68: umbra.array.v1.HostService.TargetLUNs:output_type -> umbra.array.v1.TargetLUNsResponse
+	24, // 69: umbra.array.v1.HostService.IssueTicket:output_type -> umbra.array.v1.IssueTicketResponse
+	35, // 70: umbra.array.v1.HostService.LocateLUNs:output_type -> umbra.array.v1.DescribeLUNsResponse
+	35, // 71: umbra.array.v1.HostService.CheckImport:output_type -> umbra.array.v1.DescribeLUNsResponse
+	1,  // 72: umbra.array.v1.HostService.ReleaseImport:output_type -> umbra.array.v1.Empty
+	49, // 73: umbra.array.v1.HostService.OpenLUNs:output_type -> umbra.array.v1.OpenLUNsResponse
+	52, // 74: umbra.array.v1.HostService.ExportLUNs:output_type -> umbra.array.v1.ExportLUNsResponse
+	1,  // 75: umbra.array.v1.HostService.CloseLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 76: umbra.array.v1.HostService.MaskLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 77: umbra.array.v1.HostService.DeleteLUNs:output_type -> umbra.array.v1.Empty
+	1,  // 78: umbra.array.v1.HostService.SetLUNAccess:output_type -> umbra.array.v1.Empty
+	47, // [47:79] is the sub-list for method output_type
+	15, // [15:47] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_umbra_array_v1_array_proto_init() }
@@ -3548,7 +3670,7 @@ func file_umbra_array_v1_array_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_array_v1_array_proto_rawDesc), len(file_umbra_array_v1_array_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   51,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -491,7 +491,7 @@ type HostServiceClient interface {
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	// ExportLUNs is OpenLUNs for a host on another machine: the array maps the
 	// LUNs for its initiator. They count as attached until CloseLUNs.
-	ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
+	ExportLUNs(context.Context, *connect.Request[v1.ExportLUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -611,7 +611,7 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
-		exportLUNs: connect.NewClient[v1.LUNsRequest, v1.ExportLUNsResponse](
+		exportLUNs: connect.NewClient[v1.ExportLUNsRequest, v1.ExportLUNsResponse](
 			httpClient,
 			baseURL+HostServiceExportLUNsProcedure,
 			connect.WithSchema(hostServiceMethods.ByName("ExportLUNs")),
@@ -666,7 +666,7 @@ type hostServiceClient struct {
 	checkImport      *connect.Client[v1.LocateLUNsRequest, v1.DescribeLUNsResponse]
 	releaseImport    *connect.Client[v1.ReleaseImportRequest, v1.Empty]
 	openLUNs         *connect.Client[v1.LUNsRequest, v1.OpenLUNsResponse]
-	exportLUNs       *connect.Client[v1.LUNsRequest, v1.ExportLUNsResponse]
+	exportLUNs       *connect.Client[v1.ExportLUNsRequest, v1.ExportLUNsResponse]
 	closeLUNs        *connect.Client[v1.LUNsRequest, v1.Empty]
 	maskLUNs         *connect.Client[v1.LUNsRequest, v1.Empty]
 	deleteLUNs       *connect.Client[v1.DeleteLUNsRequest, v1.Empty]
@@ -749,7 +749,7 @@ func (c *hostServiceClient) OpenLUNs(ctx context.Context, req *connect.Request[v
 }
 
 // ExportLUNs calls umbra.array.v1.HostService.ExportLUNs.
-func (c *hostServiceClient) ExportLUNs(ctx context.Context, req *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
+func (c *hostServiceClient) ExportLUNs(ctx context.Context, req *connect.Request[v1.ExportLUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
 	return c.exportLUNs.CallUnary(ctx, req)
 }
 
@@ -796,7 +796,7 @@ type HostServiceHandler interface {
 	OpenLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.OpenLUNsResponse], error)
 	// ExportLUNs is OpenLUNs for a host on another machine: the array maps the
 	// LUNs for its initiator. They count as attached until CloseLUNs.
-	ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
+	ExportLUNs(context.Context, *connect.Request[v1.ExportLUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error)
 	CloseLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	MaskLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.Empty], error)
 	DeleteLUNs(context.Context, *connect.Request[v1.DeleteLUNsRequest]) (*connect.Response[v1.Empty], error)
@@ -1058,7 +1058,7 @@ func (UnimplementedHostServiceHandler) OpenLUNs(context.Context, *connect.Reques
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.OpenLUNs is not implemented"))
 }
 
-func (UnimplementedHostServiceHandler) ExportLUNs(context.Context, *connect.Request[v1.LUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
+func (UnimplementedHostServiceHandler) ExportLUNs(context.Context, *connect.Request[v1.ExportLUNsRequest]) (*connect.Response[v1.ExportLUNsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.array.v1.HostService.ExportLUNs is not implemented"))
 }
 
