@@ -53,6 +53,7 @@ var (
 	_ provider.TicketIssuer    = (*Provider)(nil)
 	_ provider.TicketVerifier  = (*Provider)(nil)
 	_ provider.BackingStores   = (*Provider)(nil)
+	_ provider.SetDropper      = (*Provider)(nil)
 )
 
 // New makes the provider of the arrays that the function lists: those this host

@@ -182,7 +182,7 @@ func (k *Keeper) deleteCopy(ctx context.Context, session vss.ID, c catalog.Copy,
 
 // giveBack has the storage system destroy a LUN.
 func giveBack(ctx context.Context, p provider.Hardware, device string, l lun.Info, force bool) error {
-	if f, ok := p.(provider.ForcedReclaimer); ok && force {
+	if f, ok := provider.As[provider.ForcedReclaimer](p); ok && force {
 		return registry.Checked(ctx, p, "OnLUNEmptyForced", f.OnLUNEmptyForced(ctx, device, l))
 	}
 	return registry.Checked(ctx, p, "OnLUNEmpty", p.OnLUNEmpty(ctx, device, l))

@@ -279,7 +279,7 @@ func (s *Set) checkNesting(ctx context.Context, m *member) error {
 		}
 	}
 	for _, p := range s.c.Providers.Hardware() {
-		b, ok := p.(provider.BackingStores)
+		b, ok := provider.As[provider.BackingStores](p)
 		if !ok {
 			continue
 		}

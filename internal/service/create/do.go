@@ -368,7 +368,7 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 		}
 		m.targets = targets
 		var desc []provider.Description
-		if dp, ok := m.provider.(provider.Describer); ok {
+		if dp, ok := provider.As[provider.Describer](m.provider); ok {
 			desc, err = dp.DescribeLUNs(ctx, targets)
 			if err = registry.Checked(ctx, m.provider, "DescribeLUNs", err); err != nil {
 				return nil, err
@@ -398,7 +398,7 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 	}
 	digest := d.Digest()
 	for _, p := range s.providers() {
-		ti, ok := p.(provider.TicketIssuer)
+		ti, ok := provider.As[provider.TicketIssuer](p)
 		if !ok {
 			continue
 		}

@@ -143,7 +143,7 @@ func (im *Importer) cleanLUN(ctx context.Context, l catalog.LUN, devices []block
 		err = registry.Checked(ctx, p, "OnLUNEmpty", p.OnLUNEmpty(ctx, c.Device, l.Info))
 	} else {
 		c.Action = "masked"
-		ch, ok := p.(provider.LUNStateChanger)
+		ch, ok := provider.As[provider.LUNStateChanger](p)
 		if !ok {
 			return c, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "CleanupImport", Object: l.Name, Reason: "its provider cannot mask LUNs",
 				Remedy: "Mask the LUN with the array's own tools, or use --reclaim"}
@@ -167,7 +167,7 @@ func (im *Importer) releaseBinding(ctx context.Context, rec catalog.Set) error {
 		return err
 	}
 	for _, p := range parts {
-		if b, ok := p.provider.(provider.ImportBinder); ok {
+		if b, ok := provider.As[provider.ImportBinder](p.provider); ok {
 			if err := registry.Checked(ctx, p.provider, "ReleaseImport", b.ReleaseImport(ctx, rec.ID, rec.ImportID)); err != nil {
 				return err
 			}

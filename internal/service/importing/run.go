@@ -222,7 +222,7 @@ func (r *run) locate(ctx context.Context) error {
 	for i, p := range r.parts {
 		g.Go(func() error {
 			errs[i] = registry.Guard("LocateLUNs", func() error {
-				if b, ok := p.provider.(provider.ImportBinder); ok {
+				if b, ok := provider.As[provider.ImportBinder](p.provider); ok {
 					err := b.BeginImport(ctx, r.im.request(r.set, p, r.id))
 					if err := registry.Checked(ctx, p.provider, "BeginImport", err); err != nil {
 						return err

@@ -24,7 +24,7 @@ func (im *Importer) verifyTicket(set *document.SnapshotSet, t document.Ticket) e
 	if err != nil {
 		return err
 	}
-	if v, ok := p.(provider.TicketVerifier); ok {
+	if v, ok := provider.As[provider.TicketVerifier](p); ok {
 		return v.VerifyTicket(t.Data, set.ID, set.Digest())
 	}
 	return nil
@@ -164,7 +164,7 @@ func (im *Importer) Check(ctx context.Context, d *document.Document) []CheckItem
 	add("initiator", im.HostName, "LUNs can be attached", im.Host.Ready(ctx))
 	for _, p := range parts {
 		name := p.provider.Properties().Name
-		ch, ok := p.provider.(provider.ImportChecker)
+		ch, ok := provider.As[provider.ImportChecker](p.provider)
 		if !ok {
 			add("storage system", name, "its provider cannot be asked without unmasking", nil)
 			continue

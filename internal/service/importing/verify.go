@@ -72,7 +72,7 @@ func (r *run) describing(ctx context.Context) func() map[string]described {
 func (r *run) describe(ctx context.Context) map[string]described {
 	out := map[string]described{}
 	for _, p := range r.parts {
-		d, ok := p.provider.(provider.Describer)
+		d, ok := provider.As[provider.Describer](p.provider)
 		if !ok || r.vetoes[p.provider.Properties().ProviderID] != nil {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -78,10 +79,8 @@ func (r *Recovery) dropSet(ctx context.Context, set vss.ID) (failed error) {
 		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 			failed = vss.Join("", failed, err)
 		}
-		if d, ok := p.(interface {
-			DropSet(ctx context.Context, set vss.ID) error
-		}); ok {
-			failed = vss.Join("", failed, d.DropSet(ctx, set))
+		if d, ok := provider.As[provider.SetDropper](p); ok {
+			failed = vss.Join("", failed, registry.Checked(ctx, p, "DropSet", d.DropSet(ctx, set)))
 		}
 	}
 	return failed

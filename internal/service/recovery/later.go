@@ -143,7 +143,7 @@ func (r *Recovery) shown(ctx context.Context, c catalog.Copy) bool {
 		if err != nil {
 			return err
 		}
-		d, ok := p.(provider.Describer)
+		d, ok := provider.As[provider.Describer](p)
 		if !ok {
 			return nil
 		}

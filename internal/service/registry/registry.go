@@ -66,6 +66,9 @@ func Checked(ctx context.Context, p provider.Provider, method string, err error)
 	if vss.CodeOf(err) == vss.E_OUTOFMEMORY { // of this machine, not of the provider
 		return vss.AsError(method, err)
 	}
+	if errors.Is(err, provider.ErrBroken) {
+		return err // it names provider, method and time, and has its event
+	}
 	var ve *vss.Error
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, context.Cause(ctx)) || (errors.As(err, &ve) && ve.Code == vss.E_ABORT)) {
