@@ -3,6 +3,7 @@ package document
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/umbra-vss/umbra/lun"
@@ -21,6 +22,26 @@ const (
 type BlockDevice struct {
 	Role     string        // one of those above
 	Segments []lun.Segment // in order; their LUN fields are indices into Snapshot.LUNs
+	// Logical is what it was called as a logical volume, nil if it is none. The
+	// importer verifies with it that the LUNs are the volume group's; it never
+	// gives anything these names.
+	Logical *LogicalVolume
+}
+
+// LogicalVolume is the original's identity in LVM. UUIDs are as LVM prints them.
+type LogicalVolume struct {
+	Group, GroupUUID string
+	Name, UUID       string
+	// Disks are the physical volumes it lies on, where they are LUNs or runs of
+	// bytes of one.
+	Disks []PhysicalVolume
+}
+
+// PhysicalVolume is a physical volume, and where on its LUN it begins.
+type PhysicalVolume struct {
+	UUID   string
+	LUN    int // index into Snapshot.LUNs
+	Offset uint64
 }
 
 // BlockDevices are the volume's block devices, its superblock's first. Where
@@ -71,6 +92,9 @@ func (s *Snapshot) checkDevices(at string) *fault {
 		if len(d.Segments) == 0 {
 			return faultAt(at, "the block device lies nowhere")
 		}
+		if f := s.checkLogical(at+"/logicalVolume", d.Logical); f != nil {
+			return f
+		}
 		for j, g := range d.Segments {
 			if f := checkSegment(fmt.Sprintf("%s/segment[%d]", at, j+1), g); f != nil {
 				return f
@@ -87,6 +111,44 @@ func (s *Snapshot) checkDevices(at string) *fault {
 	slices.SortFunc(extents, order)
 	if !slices.Equal(used, extents) {
 		return faultAt(at, "the block devices are not made of the extents of the LUNs, each used once")
+	}
+	return nil
+}
+
+// LVM's own rules for what it calls things.
+var (
+	lvmName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}$`)
+	lvmUUID = regexp.MustCompile(`^[0-9A-Za-z#!]{6}(-[0-9A-Za-z#!]{4}){5}-[0-9A-Za-z#!]{6}$`)
+)
+
+func (s *Snapshot) checkLogical(at string, l *LogicalVolume) *fault {
+	if l == nil {
+		return nil
+	}
+	for _, name := range []string{l.Group, l.Name} {
+		if !lvmName.MatchString(name) {
+			return faultAt(at, "%q is no name of LVM's", name)
+		}
+	}
+	for _, uuid := range []string{l.GroupUUID, l.UUID} {
+		if !lvmUUID.MatchString(uuid) {
+			return faultAt(at, "%q is no UUID of LVM's", uuid)
+		}
+	}
+	if len(l.Disks) > maxDevices {
+		return faultAt(at, "%d physical volumes, %d is the limit", len(l.Disks), maxDevices)
+	}
+	for i, p := range l.Disks {
+		at := fmt.Sprintf("%s/physicalVolume[%d]", at, i+1)
+		if !lvmUUID.MatchString(p.UUID) {
+			return faultAt(at, "%q is no UUID of LVM's", p.UUID)
+		}
+		if p.LUN < 0 || p.LUN >= len(s.LUNs) || p.Offset >= s.LUNs[p.LUN].Size {
+			return faultAt(at, "byte %d of LUN %d is not there", p.Offset, p.LUN)
+		}
+		if slices.ContainsFunc(l.Disks[:i], func(o PhysicalVolume) bool { return o.UUID == p.UUID }) {
+			return faultAt(at, "the UUID %s is used twice", p.UUID)
+		}
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ func sampleDevices() *Document {
 	s.LUNs[0].Extents = []lun.Extent{{Offset: mib, Length: 64 * mib}, {Offset: 100 * mib, Length: 8 * mib}}
 	s.LUNs[1].Extents = []lun.Extent{{LUN: 1, Offset: mib, Length: 64 * mib}, {LUN: 1, Offset: 200 * mib, Length: 16 * mib}}
 	s.Devices = []BlockDevice{
-		{Role: RoleData, Segments: []lun.Segment{
+		{Role: RoleData, Logical: &LogicalVolume{Group: "data", GroupUUID: "aUt5mI-C6Ul-ejVp-w5FO-gTFk-a1y3-Zw45ZB", Name: "db", UUID: "dFavU5-ZI2i-jK7m-z2gO-hMHm-5CYa-3pQuHH",
+			Disks: []PhysicalVolume{{"r8grWr-3NCF-dLOZ-e98r-VVDp-sN0I-zjXV6k", 0, 0}, {"gu1eGk-w1S7-ACtV-SreD-OmQe-SVVT-TG54H5", 1, mib / 2}}}, Segments: []lun.Segment{
 			{Chunk: 64 << 10, Extents: []lun.Extent{s.LUNs[0].Extents[0], s.LUNs[1].Extents[0]}},
 			{Extents: []lun.Extent{s.LUNs[1].Extents[1]}},
 		}},
@@ -45,6 +46,12 @@ func brokenDevices() []brokenDocument {
 		{"extent twice", `lun="0" offset="104857600" length="8388608"`, `lun="1" offset="209715200" length="16777216"`, "each used once", false},
 		{"LUN that is not there", `lun="0" offset="104857600"`, `lun="7" offset="104857600"`, "each used once", false},
 		{"LUN of too high a number", `lun="0" offset="104857600"`, `lun="256" offset="104857600"`, "from 0 to 255", true},
+		{"group without a name", `group="data"`, `group=""`, `"" is no name`, true},
+		{"a name LVM would not give", `name="db"`, `name="-db"`, `"-db" is no name`, true},
+		{"UUID of another kind", `uuid="dFavU5-ZI2i`, `uuid="dFavU5ZI2i`, "no UUID of LVM's", true},
+		{"physical volume on no LUN", `lun="1" offset="524288"`, `lun="2" offset="524288"`, "byte 524288 of LUN 2", false},
+		{"physical volume behind its LUN", `lun="1" offset="524288"`, `lun="1" offset="1073741824"`, "byte 1073741824 of LUN 1", false},
+		{"physical volume twice", `gu1eGk-w1S7-ACtV-SreD-OmQe-SVVT-TG54H5`, `r8grWr-3NCF-dLOZ-e98r-VVDp-sN0I-zjXV6k`, "used twice", false},
 		{"empty part", `lun="0" offset="104857600" length="8388608"`, `lun="0" offset="104857600" length="0"`, "each used once", true},
 	})
 }
@@ -86,7 +93,7 @@ func TestDevices(t *testing.T) {
 func TestDigestOfDevices(t *testing.T) {
 	d := sampleDevices()
 	original := d.Set.Digest()
-	if got, want := hex.EncodeToString(original[:]), "382cebbaf42be9df9aa83086d6c86c2bf7a6c3c42887424afba4152629b3eb90"; got != want {
+	if got, want := hex.EncodeToString(original[:]), "60161e0a4fa0c8467d2e91490d3f21578538f4cc93987956c27e3747f37a0c7f"; got != want {
 		t.Errorf("%s, want %s: change the domain with the encoding", got, want)
 	}
 	n := 0

@@ -110,6 +110,19 @@ func (e encoder) devices(ds []BlockDevice) {
 	e.num(uint64(len(ds)))
 	for _, d := range ds {
 		e.text(d.Role)
+		e.flag(d.Logical != nil)
+		if l := d.Logical; l != nil {
+			e.text(l.Group)
+			e.text(l.GroupUUID)
+			e.text(l.Name)
+			e.text(l.UUID)
+			e.num(uint64(len(l.Disks)))
+			for _, p := range l.Disks {
+				e.text(p.UUID)
+				e.num(uint64(p.LUN))
+				e.num(p.Offset)
+			}
+		}
 		e.num(uint64(len(d.Segments)))
 		for _, g := range d.Segments {
 			e.num(g.Chunk)

@@ -28,6 +28,10 @@ func leaves(v reflect.Value, path string, f func(path string, v reflect.Value)) 
 		for i := range v.NumField() {
 			leaves(v.Field(i), path+"."+v.Type().Field(i).Name, f)
 		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			leaves(v.Elem(), path, f)
+		}
 	case reflect.Slice:
 		f(path, v)
 		for i := range v.Len() {

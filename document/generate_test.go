@@ -2,6 +2,7 @@ package document
 
 import (
 	"fmt"
+	"regexp"
 
 	"pgregory.net/rapid"
 
@@ -79,6 +80,8 @@ func anyExtents(index int, size uint64) *rapid.Generator[[]lun.Extent] {
 	})
 }
 
+func lvmText(of *regexp.Regexp) *rapid.Generator[string] { return rapid.StringMatching(of.String()) }
+
 func anyDocument() *rapid.Generator[*Document] {
 	contexts := []vss.Context{vss.CTX_BACKUP, vss.CTX_FILE_SHARE_BACKUP, vss.CTX_NAS_ROLLBACK, vss.CTX_APP_ROLLBACK}
 	return rapid.Custom(func(t *rapid.T) *Document {
@@ -142,9 +145,15 @@ func anyDocument() *rapid.Generator[*Document] {
 					}
 				}
 				cut := rapid.IntRange(1, len(one)).Draw(t, "cut")
-				sn.Devices = []BlockDevice{{RoleData, one[:cut]}}
+				sn.Devices = []BlockDevice{{Role: RoleData, Segments: one[:cut]}}
+				if rapid.Bool().Draw(t, "logical") {
+					sn.Devices[0].Logical = &LogicalVolume{lvmText(lvmName).Draw(t, "group"), lvmText(lvmUUID).Draw(t, "group UUID"), lvmText(lvmName).Draw(t, "name"), lvmText(lvmUUID).Draw(t, "uuid"), nil}
+					if rapid.Bool().Draw(t, "physical") {
+						sn.Devices[0].Logical.Disks = []PhysicalVolume{{lvmText(lvmUUID).Draw(t, "disk"), len(sn.LUNs) - 1, sn.LUNs[len(sn.LUNs)-1].Size - 1}}
+					}
+				}
 				if cut < len(one) {
-					sn.Devices = append(sn.Devices, BlockDevice{rapid.SampledFrom([]string{RoleData, RoleLog, RoleJournal}).Draw(t, "role"), one[cut:]})
+					sn.Devices = append(sn.Devices, BlockDevice{Role: rapid.SampledFrom([]string{RoleData, RoleLog, RoleJournal}).Draw(t, "role"), Segments: one[cut:]})
 				}
 			}
 			set.Snapshots = append(set.Snapshots, sn)

@@ -137,6 +137,17 @@ func (w *writer) snapshot(s *Snapshot) {
 
 func (w *writer) device(d BlockDevice) {
 	w.element("blockDevice", []string{"role", d.Role}, func() {
+		if l := d.Logical; l != nil {
+			var disks func()
+			if len(l.Disks) > 0 {
+				disks = func() {
+					for _, p := range l.Disks {
+						w.element("physicalVolume", []string{"uuid", escape(p.UUID), "lun", fmt.Sprint(p.LUN), "offset", writeNumber(p.Offset)}, nil)
+					}
+				}
+			}
+			w.element("logicalVolume", []string{"group", escape(l.Group), "groupUuid", escape(l.GroupUUID), "name", escape(l.Name), "uuid", escape(l.UUID)}, disks)
+		}
 		for _, g := range d.Segments {
 			w.element("segment", []string{"chunk", writeNumber(g.Chunk)}, func() {
 				for _, x := range g.Extents {

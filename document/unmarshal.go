@@ -177,12 +177,29 @@ func (r *xmlReader) device(a *attributes, d *BlockDevice) *fault {
 	if f := a.done(); f != nil {
 		return f
 	}
-	return r.body(child{"segment", 1, maxExtents, func(a *attributes) *fault {
+	return r.body(child{"logicalVolume", 0, 1, func(a *attributes) *fault {
+		d.Logical = &LogicalVolume{}
+		return r.logical(a, d.Logical)
+	}}, child{"segment", 1, maxExtents, func(a *attributes) *fault {
 		d.Segments = append(d.Segments, lun.Segment{Chunk: a.size("chunk")})
 		if f := a.done(); f != nil {
 			return f
 		}
 		return r.segment(&d.Segments[len(d.Segments)-1])
+	}})
+}
+
+func (r *xmlReader) logical(a *attributes, l *LogicalVolume) *fault {
+	l.Group, l.GroupUUID, l.Name, l.UUID = a.text("group"), a.text("groupUuid"), a.text("name"), a.text("uuid")
+	if f := a.done(); f != nil {
+		return f
+	}
+	return r.body(child{"physicalVolume", 0, maxDevices, func(a *attributes) *fault {
+		l.Disks = append(l.Disks, PhysicalVolume{UUID: a.text("uuid"), LUN: int(a.number("lun", maxLUNs-1)), Offset: a.size("offset")})
+		if f := a.done(); f != nil {
+			return f
+		}
+		return r.body()
 	}})
 }
 
@@ -276,7 +293,7 @@ func (r *xmlReader) lun(a *attributes, i *lun.Info) *fault {
 // repeats are the elements that may come more than once, of both schemas.
 var repeats = map[string]bool{
 	"snapshot": true, "ticket": true, "device": true, "lunMapping": true, "identifier": true, "interconnect": true, "extent": true,
-	"blockDevice": true, "segment": true, "part": true,
+	"blockDevice": true, "physicalVolume": true, "segment": true, "part": true,
 	"writerComponents": true, "component": true, "subcomponent": true, "newTarget": true, "alternateLocationMapping": true,
 	"partialFile": true, "differencedFiles": true, "directedTarget": true,
 	"includeFile": true, "excludeFile": true, "excludeFromSnapshot": true, "file": true, "databaseFile": true,
