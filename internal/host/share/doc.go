@@ -1,8 +1,9 @@
 // Package share makes folders of shadow copies available to other machines:
 // as usershares of Samba or as exports of the kernel's NFS server. Both belong
-// to the administrator; nothing here starts them, and no file of their
-// configuration is changed. A usershare is made with `net usershare`, an export
-// with `exportfs`, as an administrator would.
+// to the administrator; nothing here starts them, and no file of the
+// administrator's is changed. A usershare is made with `net usershare`, an export
+// with `exportfs` and a file of its own in /etc/exports.d, as an administrator
+// would.
 //
 // What is shared is never the copy's device object, which only root may enter,
 // but a mount of the subtree in a folder of its own, {run-dir}/shares/{name}: a

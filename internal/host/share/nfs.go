@@ -12,9 +12,9 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// NFS exports by the table of the kernel's server, not by /etc/exports: what is
-// in the table is gone when the server starts anew, and comes back with the
-// daemon's next start.
+// NFS exports by the table of the kernel's server, and by a file for each share
+// in a folder that is read together with /etc/exports ([kept]): the table is
+// made anew from these when the server starts, and by exportfs -r.
 type NFS struct {
 	Clients []string // machines, networks or @netgroups, as exports(5) has them
 }
@@ -51,20 +51,43 @@ func spec(client, path string) string {
 
 // Free implements Server: exports have no names but their paths, which are
 // Umbra's own.
-func (n NFS) Free(ctx context.Context, name, _ string) error {
+func (n NFS) Free(ctx context.Context, name, path string) error {
 	if len(n.Clients) == 0 {
-		return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: exposeOp, Object: name, Reason: "no NFS clients are configured", Remedy: "Set nfs_clients in [share] and start the daemon again"}
+		return noClients(name)
 	}
-	_, err := n.exports(ctx)
-	return err
+	if _, err := n.exports(ctx); err != nil {
+		return err
+	}
+	return n.freeFile(name, path)
 }
 
-// Publish implements Server. The fsid is the copy's ID: by itself the server
+func noClients(name string) error {
+	return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: exposeOp, Object: name, Reason: "no NFS clients are configured", Remedy: "Set nfs_clients in [share] and start the daemon again"}
+}
+
+// Publish implements Server. The file is first: what is in the table only would
+// be forgotten. The fsid is the copy's ID: by itself the server
 // would take the filesystem's UUID, which is the original's as well. mountpoint
-// keeps the empty folder from being exported if the mount is gone.
+// keeps the empty folder from being exported if the mount is gone. Without -i the
+// files would be exported as well, and other shares, which are not mounted yet
+// after a reboot, fail this one.
 func (n NFS) Publish(ctx context.Context, name, path string, id vss.ID) error {
+	// Whether there is a server comes before anything is written for it.
+	if _, err := look("exportfs"); err != nil {
+		return absent("the NFS server", "nfs-kernel-server", err)
+	}
+	if err := n.freeFile(name, path); err != nil {
+		return err
+	}
+	if len(n.Clients) == 0 { // any more: a line without clients would be for all
+		return errors.Join(noClients(name), n.Withdraw(ctx, name, path))
+	}
+	options := "ro,no_subtree_check,root_squash,mountpoint,fsid=" + id.Bare()
+	if err := n.keep(name, path, options); err != nil {
+		return n.failed(ctx, name, path, err)
+	}
 	for _, c := range n.Clients {
-		if _, err := n.exportfs(ctx, "-o", "ro,no_subtree_check,root_squash,mountpoint,fsid="+id.Bare(), spec(c, path)); err != nil {
+		if _, err := n.exportfs(ctx, "-i", "-o", options, spec(c, path)); err != nil {
 			if isAbsent(err) {
 				return err
 			}
@@ -93,9 +116,14 @@ func (n NFS) failed(ctx context.Context, name, path string, err error) error {
 	return errors.Join(refused("the NFS server", name, "Check nfs_clients in [share], see exports(5)", err), n.Withdraw(context.WithoutCancel(ctx), name, path))
 }
 
-// Withdraw implements Server. The table says for whom the path is exported: the
-// configuration may have changed meanwhile.
+// Withdraw implements Server. The file goes first, so that nobody's exportfs -r
+// brings the export back, and goes also if there is no server any more. The
+// table says for whom the path is exported: the configuration may have changed
+// meanwhile.
 func (n NFS) Withdraw(ctx context.Context, name, path string) error {
+	if err := n.forget(name, path); err != nil {
+		return err
+	}
 	all, err := n.exports(ctx)
 	if isAbsent(err) {
 		return nil
@@ -114,10 +142,17 @@ func (n NFS) Withdraw(ctx context.Context, name, path string) error {
 	return nil
 }
 
-// List implements Server.
+// List implements Server: what is in the table, and what will be when it is made
+// anew.
 func (n NFS) List(ctx context.Context) ([]Entry, error) {
+	out, err := n.kept()
+	if err != nil {
+		return nil, err
+	}
 	all, err := n.exports(ctx)
-	var out []Entry
+	if isAbsent(err) && len(out) > 0 {
+		err = nil // the files outlive their server
+	}
 	for _, e := range all {
 		if x := (Entry{Name: filepath.Base(e.path), Path: e.path}); !slices.Contains(out, x) {
 			out = append(out, x)
@@ -149,7 +184,7 @@ func parseExports(out string) (all []export) {
 		}
 		head := strings.TrimSpace(s.Text()[:end])
 		if i := strings.LastIndexAny(head, " \t"); i > 0 {
-			all = append(all, export{strings.TrimRight(head[:i], " \t"), head[i+1:]})
+			all = append(all, export{unquoted(strings.TrimRight(head[:i], " \t")), head[i+1:]})
 		}
 	}
 	return all

@@ -16,12 +16,14 @@ var programs = []string{
 	"usr/sbin/mkfs.xfs", "usr/sbin/xfs_repair", "usr/sbin/xfs_io", "usr/sbin/xfs_db",
 	"usr/bin/mkfs.btrfs", "usr/sbin/mkfs.btrfs", "usr/bin/btrfs",
 	"usr/sbin/nvme", "usr/sbin/multipath", "usr/sbin/multipathd", "usr/sbin/kpartx", "usr/sbin/nbd-client",
+	"usr/sbin/exportfs", "usr/sbin/rpc.nfsd", "usr/sbin/rpc.mountd", "usr/sbin/mount.nfs", "usr/sbin/mount.nfs4", "usr/sbin/umount.nfs", "usr/sbin/umount.nfs4",
+	"usr/lib/systemd/systemd-journald", "usr/bin/journalctl",
 	"usr/bin/sg_inq", "usr/bin/sg_vpd", "usr/bin/sg_luns", "usr/bin/ip",
 }
 
 // trees are folders taken whole. The programs among them bring their libraries.
 var trees = []string{
-	"usr/lib/udev", "usr/lib/multipath", "usr/lib/modprobe.d", "usr/share/mke2fs", "etc/lvm", "etc/nvme", "etc/iscsi", "etc/udev", "etc/mke2fs.conf",
+	"usr/lib/udev", "usr/lib/multipath", "usr/lib/modprobe.d", "usr/share/mke2fs", "etc/lvm", "etc/nvme", "etc/iscsi", "etc/udev", "etc/mke2fs.conf", "etc/netconfig", "var/lib/nfs",
 }
 
 // unneeded is left out of the trees.
@@ -35,7 +37,7 @@ var libraries = []string{"libgcc_s.so.1"}
 // through modprobe.
 var modules = []string{
 	"arch/x86/crypto", "crypto", "lib", "drivers/block", "drivers/md", "drivers/nvme", "drivers/scsi", "drivers/target", "drivers/virtio", "drivers/char",
-	"drivers/net/virtio_net.ko", "drivers/net/veth.ko", "fs/btrfs", "fs/configfs", "fs/fuse", "fs/overlayfs", "fs/xfs",
+	"drivers/net/virtio_net.ko", "drivers/net/veth.ko", "fs/btrfs", "fs/configfs", "fs/fuse", "fs/nfs", "fs/nfsd", "fs/overlayfs", "fs/xfs",
 }
 
 // loaded are the modules that a machine of a role starts with.
@@ -46,7 +48,8 @@ var loaded = map[string][]string{
 
 // files are written by the lab.
 var files = map[string]string{
-	"etc/hosts": "127.0.0.1 localhost\n",
+	"etc/exports": "", // exportfs wants one
+	"etc/hosts":   "127.0.0.1 localhost\n",
 	"etc/nsswitch.conf": `passwd: files
 group: files
 hosts: files
