@@ -101,6 +101,19 @@ type Attachment struct {
 	Size    uint64   `json:"size"`
 }
 
+// Surface is a block device of a copy: a LUN, or what was made of its LUNs
+// (package surface).
+type Surface struct {
+	Role     string        `json:"role"`     // as in the document
+	Segments []lun.Segment `json:"segments"` // their LUN fields are indices into Copy.Attachments
+	Kind     string        `json:"kind"`
+	Device   string        `json:"device"`
+	Major    uint32        `json:"major"`
+	Minor    uint32        `json:"minor"`
+	DiskSeq  uint64        `json:"disk_seq"` // as of Attachment
+	Size     uint64        `json:"size"`
+}
+
 // Copy is one shadow copy that exists on this machine.
 type Copy struct {
 	Prop        vss.SnapshotProp    `json:"prop"`
@@ -109,9 +122,24 @@ type Copy struct {
 	Quiesced    bool                `json:"quiesced"`
 	Filesystem  document.Filesystem `json:"filesystem"`
 	Attachments []Attachment        `json:"attachments"`
+	Surfaces    []Surface           `json:"surfaces,omitempty"` // the superblock's first; see BlockDevices
 	Sources     []lun.Info          `json:"sources"`
 	BootID      string              `json:"boot_id"`              // attachments are of this boot
 	ShareType   string              `json:"share_type,omitempty"` // the file server it is shared by, if it is
+}
+
+// BlockDevices are the copy's block devices, the superblock's first. Records of
+// earlier versions have none: then each LUN is one.
+func (c Copy) BlockDevices() []Surface {
+	if len(c.Surfaces) > 0 {
+		return c.Surfaces
+	}
+	all := make([]Surface, len(c.Attachments))
+	for i, a := range c.Attachments {
+		all[i] = Surface{Segments: []lun.Segment{{Extents: []lun.Extent{{LUN: i, Length: a.Size}}}}, Kind: "disk",
+			Device: a.Device, Major: a.Major, Minor: a.Minor, DiskSeq: a.DiskSeq, Size: a.Size}
+	}
+	return all
 }
 
 // LUNState is where a LUN that an import touched stands.

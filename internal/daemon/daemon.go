@@ -97,7 +97,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 
 	importer := importing.New(importing.Importer{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot,
 		CopiesDir: filepath.Join(c.RunDir, "copies"), ArrivalTimeout: c.ArrivalTimeout})
-	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject, Shares: shares}
+	keeper := &copies.Keeper{Host: machine, Providers: providers, Catalog: cat, BootID: boot, DeviceObject: importer.DeviceObject, Resurface: importer.Resurface, Shares: shares}
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
 		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, Importer: importer, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},

@@ -17,6 +17,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -218,10 +219,26 @@ func (m *Machine) UnmountLazily(ctx context.Context, target string, d block.Devi
 	return filesystem.UnmountLazily(ctx, target, d)
 }
 
-// Detach removes a device from this machine by the initiator that owns it.
+// Surface makes the block device of a volume on LUNs.
+func (m *Machine) Surface(ctx context.Context, r surface.Request) (surface.Device, error) {
+	return m.surfacer().Surface(ctx, r)
+}
+
+// TakeDown ends what Surface made.
+func (m *Machine) TakeDown(ctx context.Context, d surface.Device, lazily bool) error {
+	return m.surfacer().TakeDown(ctx, d, lazily)
+}
+
+func (m *Machine) surfacer() *surface.Surfacer { return &surface.Surfacer{HostTag: m.HostTag} }
+
+// Detach removes a device from this machine by the initiator that owns it. What
+// Surface made of it goes first, also what is on no record.
 func (m *Machine) Detach(ctx context.Context, d block.Device) error {
 	in, err := m.initiatorOf(d)
 	if err != nil {
+		return err
+	}
+	if err := m.surfacer().Clear(ctx, d, false); err != nil {
 		return err
 	}
 	return in.Detach(ctx, d)
@@ -231,6 +248,9 @@ func (m *Machine) Detach(ctx context.Context, d block.Device) error {
 func (m *Machine) Abandon(ctx context.Context, d block.Device) error {
 	in, err := m.initiatorOf(d)
 	if err != nil {
+		return err
+	}
+	if err := m.surfacer().Clear(ctx, d, true); err != nil {
 		return err
 	}
 	return in.Abandon(ctx, d)

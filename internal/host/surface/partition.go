@@ -122,6 +122,12 @@ func dropPartitions(ctx context.Context, disk block.Device, lazily bool) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
+	if !lazily {
+		// All or none: a disk that stays keeps its partitions.
+		if err := unused(ctx, all); err != nil {
+			return err
+		}
+	}
 	f, err := block.Open(ctx, disk, unix.O_RDONLY)
 	if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
 		return nil
@@ -140,6 +146,19 @@ func dropPartitions(ctx context.Context, disk block.Device, lazily bool) error {
 				Remedy: "Unmount it or take apart what is built on it, and try again", Err: errno}
 		}
 		// Any other refusal is the disk's own matter: partitions go with it.
+	}
+	return nil
+}
+
+// unused reports a partition that somebody uses.
+func unused(ctx context.Context, all []block.Device) error {
+	for _, d := range all {
+		f, err := block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+		if err == nil {
+			f.Close()
+		} else if !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			return err
+		}
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -38,6 +39,7 @@ type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
 	Unmount(ctx context.Context, target string, d block.Device) error
 	UnmountLazily(ctx context.Context, target string, d block.Device) error
+	TakeDown(ctx context.Context, d surface.Device, lazily bool) error
 	Detach(ctx context.Context, d block.Device) error
 	Abandon(ctx context.Context, d block.Device) error
 	Unhide(ctx context.Context, luns []lun.Info) error
@@ -51,7 +53,8 @@ type Keeper struct {
 	Catalog      *catalog.Catalog
 	BootID       string
 	DeviceObject func(vss.ID) string
-	Shares       Shares // nil if there are none
+	Resurface    func(context.Context, *catalog.Copy) error // finds the block devices of a copy whose LUNs are here
+	Shares       Shares                                     // nil if there are none
 
 	once sync.Once
 	turn chan struct{}

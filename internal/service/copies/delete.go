@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
@@ -196,17 +197,27 @@ func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]
 	if err != nil {
 		return false, err
 	}
-	for _, a := range here {
-		// A copy is mounted from its first LUN, wherever that is now.
-		if a.LUN.Name() == c.Attachments[0].LUN.Name() {
-			c.Attachments[0] = a
-			if err := k.unmountAll(ctx, c, force); err != nil {
-				return false, err
-			}
+	if k.found(ctx, c, here) {
+		if err := k.unmountAll(ctx, c, force); err != nil {
+			return false, err
 		}
 	}
 	if err := fpDeleteAfterUnmnt.Hit(ctx); err != nil {
 		return false, err
+	}
+	// A LUN that other copies keep here stays, and what was made of it for this
+	// copy goes. What stands on a LUN that goes is cleared with it.
+	for _, d := range importing.SurfacesOf(*c) {
+		if c.BootID != k.BootID || d.Kind == surface.Disk {
+			continue
+		}
+		err := k.Host.TakeDown(ctx, d, false)
+		if force && vss.CodeOf(err) == vss.VSS_E_VOLUME_IN_USE {
+			used, err = true, k.Host.TakeDown(ctx, d, true)
+		}
+		if err != nil {
+			return used, err
+		}
 	}
 	for _, a := range here {
 		if shared[a.LUN.Name()] {
@@ -221,6 +232,25 @@ func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]
 		}
 	}
 	return used, nil
+}
+
+// found brings the record of a copy's block devices up to date, if its LUNs are
+// here. It reports whether the copy may be mounted.
+func (k *Keeper) found(ctx context.Context, c *catalog.Copy, here []catalog.Attachment) bool {
+	if c.BootID == k.BootID {
+		return len(here) > 0
+	}
+	if len(here) != len(c.Attachments) {
+		return false // it was never put together, since the machine booted
+	}
+	now := *c
+	now.Attachments = here
+	if k.Resurface == nil || k.Resurface(ctx, &now) != nil {
+		return false
+	}
+	now.BootID = k.BootID
+	*c = now
+	return true
 }
 
 // attached is what this machine has of the copy. Of one that did not come back

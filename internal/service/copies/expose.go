@@ -84,7 +84,7 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 	})
 	if merr == nil && uerr != nil {
 		// Not recorded means not exposed: take it back.
-		uerr = errors.Join(uerr, k.Host.Unmount(context.WithoutCancel(ctx), folder, importing.DeviceOf(c.Attachments[0])))
+		uerr = errors.Join(uerr, k.Host.Unmount(context.WithoutCancel(ctx), folder, importing.VolumeOf(c)))
 	}
 	if err := errors.Join(merr, uerr); err != nil {
 		return "", err
@@ -104,8 +104,6 @@ func (k *Keeper) exposable(op string, c catalog.Copy) error {
 			Remedy: "Read the copy through its device object " + c.Prop.DeviceObject + ", which needs no expose"}
 	case c.Prop.ExposedName != "":
 		return &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: id, Reason: "the copy is exposed at " + c.Prop.ExposedName, Remedy: "Unexpose it first"}
-	case len(c.Attachments) != 1:
-		return &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: op, Object: id, Reason: "the filesystem spans several LUNs", Remedy: "Use the block nodes, see umbra list luns"}
 	}
 	return nil
 }
@@ -145,7 +143,7 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 // unmount unmounts the copy's filesystem from target; that it is not mounted
 // there is success. By force it is taken from under who uses it.
 func (k *Keeper) unmount(ctx context.Context, c catalog.Copy, target string, force bool) error {
-	d := importing.DeviceOf(c.Attachments[0])
+	d := importing.VolumeOf(c)
 	err := k.Host.Unmount(ctx, target, d)
 	if force && vss.CodeOf(err) == vss.VSS_E_VOLUME_IN_USE {
 		err = k.Host.UnmountLazily(ctx, target, d)

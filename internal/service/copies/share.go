@@ -167,7 +167,7 @@ func (k *Keeper) free(ctx context.Context, c catalog.Copy) error {
 func (k *Keeper) shareOf(c catalog.Copy) share.Share {
 	s := share.Share{Type: c.ShareType, Name: c.Prop.ExposedName, Path: c.Prop.ExposedPath, Copy: c.Prop.SnapshotID, Root: k.DeviceObject(c.Prop.SnapshotID)}
 	if len(c.Attachments) > 0 {
-		s.Device = importing.DeviceOf(c.Attachments[0])
+		s.Device = importing.VolumeOf(c)
 	}
 	return s
 }

@@ -228,12 +228,6 @@ func (s *Set) Add(ctx context.Context, name string, providerID vss.ID) (vss.ID, 
 		return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "AddToSnapshotSet", Object: name,
 			Reason: "the volume is not mounted here, so nothing can hold its writes", Remedy: "Mount it and name its mount point"}
 	}
-	for _, d := range v.Members {
-		if d.Device.Path != d.Disks[0].Path {
-			return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "AddToSnapshotSet", Object: name,
-				Reason: d.Device.Path + " is a partition; this version copies filesystems on whole LUNs", Remedy: "Put the filesystem on a LUN without a partition table"}
-		}
-	}
 	m := newMember(v)
 	if err := s.checkNesting(ctx, m); err != nil {
 		return vss.GUIDNull, err

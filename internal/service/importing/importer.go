@@ -10,6 +10,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -20,13 +21,13 @@ const DefaultArrivalTimeout = 10 * time.Minute
 
 // points are the failpoints of one way to come to copies, in order.
 type points struct {
-	afterIntent, afterHide, beforeLocate, afterLocate, afterArrive, afterVerify, afterRecord, afterMount *failpoint.Point
+	afterIntent, afterHide, beforeLocate, afterLocate, afterArrive, afterSurface, afterVerify, afterRecord, afterMount *failpoint.Point
 }
 
 func newPoints(pipeline string) *points {
 	at := func(place string) *failpoint.Point { return failpoint.New(pipeline + "." + place) }
-	return &points{at("after-intent"), at("after-hide"), at("before-locate"), at("after-locate"), at("after-arrive"), at("after-verify"),
-		at("after-record"), at("after-mount")}
+	return &points{at("after-intent"), at("after-hide"), at("before-locate"), at("after-locate"), at("after-arrive"), at("after-surface"),
+		at("after-verify"), at("after-record"), at("after-mount")}
 }
 
 // Failpoints of the import, of the import of a set where it was made, and of
@@ -55,6 +56,11 @@ type Host interface {
 	SetReadOnly(ctx context.Context, d block.Device) error
 	MountClone(ctx context.Context, m filesystem.CloneMount) error
 	Unmount(ctx context.Context, target string, d block.Device) error
+	// Surface makes, or finds, the block device of a volume on LUNs; TakeDown
+	// ends what it made.
+	Surface(ctx context.Context, r surface.Request) (surface.Device, error)
+	TakeDown(ctx context.Context, d surface.Device, lazily bool) error
+	// Detach removes a LUN's disk, and what Surface made of it before.
 	Detach(ctx context.Context, d block.Device) error
 	// Ready reports whether LUNs could be attached here at all.
 	Ready(ctx context.Context) error

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
@@ -25,10 +26,19 @@ func DeviceOf(a catalog.Attachment) block.Device {
 // CloneMountOf is the mount of a copy at target.
 func CloneMountOf(c catalog.Copy, target string) filesystem.CloneMount {
 	f := c.Filesystem
-	m := filesystem.CloneMount{Device: DeviceOf(c.Attachments[0]), Target: target, Quiesced: c.Quiesced,
+	m := filesystem.CloneMount{Device: VolumeOf(c), Target: target, Quiesced: c.Quiesced,
 		Identity: filesystem.Identity{Type: f.Type, UUID: f.UUID, Label: f.Label, Size: f.Size, Devices: f.DeviceCount}}
 	if len(f.DeviceUUIDs) > 0 {
 		m.Identity.DeviceUUID = f.DeviceUUIDs[0]
+	}
+	for _, s := range c.Surfaces {
+		d := surfaceDevice(c.Attachments, s).Device
+		switch s.Role {
+		case document.RoleLog:
+			m.Log = &d
+		case document.RoleRealtime:
+			m.Realtime = &d
+		}
 	}
 	return m
 }
@@ -93,14 +103,14 @@ func (im *Importer) mount(ctx context.Context, set vss.ID, cs []catalog.Copy) er
 
 func (im *Importer) mountCopy(ctx context.Context, c catalog.Copy) (string, error) {
 	target := im.DeviceObject(c.Prop.SnapshotID)
-	if len(c.Attachments) != 1 {
+	if c.Filesystem.Type == filesystem.TypeBtrfs && len(c.BlockDevices()) > 1 {
 		return "", &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "mount device object", Object: c.Prop.SnapshotID.String(),
-			Reason: "the filesystem spans several LUNs, and a copy of one cannot be mounted safely beside what this host may have", Remedy: "Use the block nodes, see umbra list luns"}
+			Reason: "the btrfs spans several devices, and a copy of it cannot be mounted safely beside what this host may have", Remedy: "Use the block nodes, see umbra list luns"}
 	}
 	if err := os.MkdirAll(target, 0o700); err != nil {
 		return "", &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "mount device object", Object: target, Reason: "its folder cannot be made", Remedy: "Check the daemon's --run-dir", Err: err}
 	}
-	if MountedAt(target, c.Attachments[0]) {
+	if MountedAt(target, VolumeOf(c)) {
 		return target, nil // the service was restarted
 	}
 	if err := im.Host.MountClone(ctx, CloneMountOf(c, target)); err != nil {
@@ -114,7 +124,7 @@ func (im *Importer) mountCopy(ctx context.Context, c catalog.Copy) (string, erro
 
 // MountedAt reports whether the copy's device is mounted at target already, so
 // that it is not mounted there again on top.
-func MountedAt(target string, a catalog.Attachment) bool {
+func MountedAt(target string, d block.Device) bool {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(target))
 	if err != nil {
 		return false
@@ -122,7 +132,7 @@ func MountedAt(target string, a catalog.Attachment) bool {
 	for _, m := range mounts {
 		// btrfs has device numbers of its own making; its source says which
 		// device it is.
-		if (m.Major == int(a.Major) && m.Minor == int(a.Minor)) || (m.FSType == "btrfs" && m.Source == a.Device) {
+		if (m.Major == int(d.Major) && m.Minor == int(d.Minor)) || (m.FSType == "btrfs" && m.Source == d.Path) {
 			return true
 		}
 	}

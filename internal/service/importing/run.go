@@ -71,12 +71,13 @@ type run struct {
 	brand   vss.Attributes // how its copies are marked
 
 	intent   uint64
-	recorded bool             // the outcome is on disk
-	located  []lun.Info       // what may be unmasked now
-	awaited  []lun.Info       // what is unmasked and will arrive
-	found    map[string]found // by key
-	vetoes   map[vss.ID]error // by provider
-	matching time.Duration    // spent comparing disks with the document, part of the arrival
+	recorded bool                // the outcome is on disk
+	located  []lun.Info          // what may be unmasked now
+	awaited  []lun.Info          // what is unmasked and will arrive
+	found    map[string]found    // by key
+	vetoes   map[vss.ID]error    // by provider
+	matching time.Duration       // spent comparing disks with the document, part of the arrival
+	surfaces [][]catalog.Surface // of the copies that were verified, in the document's order
 }
 
 func (r *run) do(ctx context.Context) (out async.Outcome) {

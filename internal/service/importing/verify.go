@@ -8,15 +8,20 @@ import (
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
 
+const verifyOp = "ImportSnapshots: verify"
+
 // verify checks every copy whose LUNs arrived, in parallel, and returns the
 // outcome of each copy of the set in the document's order.
 func (r *run) verify(ctx context.Context, described map[string]described) []catalog.CopyStatus {
 	out := make([]catalog.CopyStatus, len(r.set.Snapshots))
+	r.surfaces = make([][]catalog.Surface, len(r.set.Snapshots))
 	var g errgroup.Group
 	g.SetLimit(16)
 	for i, s := range r.set.Snapshots {
@@ -25,7 +30,10 @@ func (r *run) verify(ctx context.Context, described map[string]described) []cata
 			if len(s.LUNs) > 0 {
 				st.LUN = key(s.LUNs[0].Target)
 			}
-			if err := registry.Guard("ImportSnapshots: verify", func() error { return r.verifyCopy(ctx, s, described) }); err != nil {
+			if err := registry.Guard("ImportSnapshots: verify", func() (err error) {
+				r.surfaces[i], err = r.verifyCopy(ctx, s, described)
+				return err
+			}); err != nil {
 				st.Code, st.Failure = vss.CodeOf(err), catalog.FailureOf(err)
 			}
 			out[i] = st
@@ -89,51 +97,89 @@ func (r *run) describe(ctx context.Context) map[string]described {
 	return out
 }
 
-// verifyCopy accepts or refuses one copy.
-func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[string]described) error {
-	const op = "ImportSnapshots: verify"
+// verifyCopy accepts or refuses one copy: its LUNs, then the block devices they
+// make, then the filesystem on those.
+func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[string]described) ([]catalog.Surface, error) {
 	if err := r.vetoes[s.ProviderID]; err != nil {
-		return err
+		return nil, err
 	}
+	luns := make([]block.Device, len(s.LUNs))
 	for i, m := range s.LUNs {
-		k := key(m.Target)
-		f, ok := r.found[k]
-		switch {
-		case !ok:
-			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
-				Reason: fmt.Sprintf("the LUN did not arrive within %s", r.im.ArrivalTimeout), Remedy: "Check the path to the array (network, zoning, initiator), then umbra cleanup and import again"}
-		case vss.LacksResources(f.err):
-			return vss.AsError("ImportSnapshots: arrive", f.err)
-		case f.err != nil:
-			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
-				Reason: "the LUN could not be attached", Remedy: "See the reason, then umbra cleanup and import again", Err: f.err}
-		case f.device.Size != m.Size:
-			return &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: op, Object: k,
-				Reason: fmt.Sprintf("the disk has %d bytes, the document says %d", f.device.Size, m.Size), Remedy: "Create a new set; this LUN is not what the document describes"}
-		}
-		if d, ok := desc[k]; ok {
-			if d.err != nil {
-				return d.err
-			}
-			if err := checkDescription(r.set, m.Target, d.Description); err != nil {
-				return err
-			}
-		}
-		if err := r.im.Host.SetReadOnly(ctx, f.device); err != nil {
-			return err
-		}
-		if i > 0 && s.Filesystem.Type != "btrfs" {
-			continue // a log or journal device carries no superblock to compare
-		}
-		id, err := r.im.Host.Probe(ctx, f.device.Path)
+		d, err := r.verifyLUN(ctx, m, desc)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		want := s.Filesystem
-		if id.Type != want.Type || id.UUID != want.UUID || (id.Type != "btrfs" && id.Size != want.Size && len(s.LUNs) == 1) {
-			return &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: op, Object: k,
-				Reason: fmt.Sprintf("the disk carries %s %s of %d bytes, the document says %s %s of %d", id.Type, id.UUID, id.Size, want.Type, want.UUID, want.Size),
-				Remedy: "Create a new set; the content of this LUN is not what the document describes"}
+		luns[i] = d
+	}
+	ss, err := r.im.surface(ctx, s.ID, luns, s.BlockDevices())
+	if err == nil {
+		err = r.points.afterSurface.Hit(ctx)
+	}
+	if err == nil {
+		err = r.verifyFilesystem(ctx, s, ss)
+	}
+	if err != nil {
+		// Not on any record: what stands on a LUN that other copies keep here
+		// would be nobody's.
+		return nil, vss.Join("", err, r.im.takeDown(context.WithoutCancel(ctx), ss))
+	}
+	return ss, nil
+}
+
+// verifyLUN accepts or refuses one LUN of a copy.
+func (r *run) verifyLUN(ctx context.Context, m document.LUNMapping, desc map[string]described) (block.Device, error) {
+	k := key(m.Target)
+	f, ok := r.found[k]
+	switch {
+	case !ok:
+		return f.device, &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
+			Reason: fmt.Sprintf("the LUN did not arrive within %s", r.im.ArrivalTimeout), Remedy: "Check the path to the array (network, zoning, initiator), then umbra cleanup and import again"}
+	case vss.LacksResources(f.err):
+		return f.device, vss.AsError("ImportSnapshots: arrive", f.err)
+	case f.err != nil:
+		return f.device, &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "ImportSnapshots: arrive", Object: k,
+			Reason: "the LUN could not be attached", Remedy: "See the reason, then umbra cleanup and import again", Err: f.err}
+	case f.device.Size != m.Size:
+		return f.device, &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: verifyOp, Object: k,
+			Reason: fmt.Sprintf("the disk has %d bytes, the document says %d", f.device.Size, m.Size), Remedy: "Create a new set; this LUN is not what the document describes"}
+	}
+	if d, ok := desc[k]; ok {
+		if d.err != nil {
+			return f.device, d.err
+		}
+		if err := checkDescription(r.set, m.Target, d.Description); err != nil {
+			return f.device, err
+		}
+	}
+	return f.device, r.im.Host.SetReadOnly(ctx, f.device)
+}
+
+// verifyFilesystem compares what is on the copy's block devices with the
+// document.
+func (r *run) verifyFilesystem(ctx context.Context, s document.Snapshot, ss []catalog.Surface) error {
+	want := s.Filesystem
+	wrong := func(d catalog.Surface, format string, args ...any) error {
+		return &vss.Error{Code: vss.VSS_E_MISSING_HIDDEN_VOLUME, Op: verifyOp, Object: d.Device, Reason: fmt.Sprintf(format, args...),
+			Remedy: "Create a new set; the content of the copy's LUNs is not what the document describes"}
+	}
+	var journal string
+	for i, d := range ss {
+		if d.Role != document.RoleData && d.Role != document.RoleJournal {
+			continue // XFS's log and realtime devices have no superblock to compare
+		}
+		id, err := r.im.Host.Probe(ctx, d.Device)
+		switch {
+		case err != nil:
+			return err
+		case d.Role == document.RoleJournal:
+			if id.Type != filesystem.TypeJournal || id.UUID != journal {
+				return wrong(d, "the journal's device carries %s %s, the filesystem's journal is %s", id.Type, id.UUID, journal)
+			}
+		case id.Type != want.Type || id.UUID != want.UUID || id.Type != filesystem.TypeBtrfs && id.Size != want.Size:
+			return wrong(d, "the copy of %s carries %s %s of %d bytes, the document says %s %s of %d", s.OriginalVolumeName, id.Type, id.UUID, id.Size, want.Type, want.UUID, want.Size)
+		}
+		if i == 0 {
+			journal = id.ExternalJournal
 		}
 	}
 	return nil
@@ -147,13 +193,14 @@ func (r *run) recordCopies(t *catalog.Tx, statuses []catalog.CopyStatus) error {
 		}
 		c := catalog.Copy{Session: r.session, AutoRelease: !r.set.Attributes.Has(vss.ATTR_NO_AUTO_RELEASE), Quiesced: s.Quiesced,
 			Filesystem: s.Filesystem, BootID: r.im.BootID}
+		c.Surfaces = r.surfaces[i]
 		for _, m := range s.LUNs {
 			d := r.found[key(m.Target)].device
 			c.Attachments = append(c.Attachments, catalog.Attachment{LUN: m.Target, Device: d.Path, Major: d.Major, Minor: d.Minor, DiskSeq: d.DiskSeq, Size: d.Size})
 			c.Sources = append(c.Sources, m.Source)
 		}
 		c.Prop = vss.SnapshotProp{SnapshotID: s.ID, SnapshotSetID: r.set.ID, SnapshotsCount: r.set.Count,
-			BlockDevice: c.Attachments[0].Device, OriginalVolumeName: s.OriginalVolumeName, OriginatingMachine: r.set.OriginatingMachine,
+			BlockDevice: c.Surfaces[0].Device, OriginalVolumeName: s.OriginalVolumeName, OriginatingMachine: r.set.OriginatingMachine,
 			ServiceMachine: r.set.ServiceMachine, ProviderID: s.ProviderID, Attributes: s.Attributes | r.brand | vss.ATTR_NOT_SURFACED,
 			CreationTimestamp: s.CreationTimestamp, Status: vss.SS_CREATED}
 		if err := t.PutCopy(c); err != nil {

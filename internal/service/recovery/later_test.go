@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) boot(id string) {
 	providers := registry.New(w.a, w.b)
 	w.im = importing.New(importing.Importer{Host: w.host, Providers: providers, Catalog: w.cat, HostName: "b", BootID: id, CopiesDir: filepath.Join(w.dir, "copies")})
-	w.keeper = &copies.Keeper{Host: w.host, Providers: providers, Catalog: w.cat, BootID: id, DeviceObject: w.im.DeviceObject}
+	w.keeper = &copies.Keeper{Host: w.host, Providers: providers, Catalog: w.cat, BootID: id, DeviceObject: w.im.DeviceObject, Resurface: w.im.Resurface}
 	w.rec = recovery.New(recovery.Recovery{Host: w.host, Catalog: w.cat, Providers: providers, Importer: w.im, Keeper: w.keeper, BootID: id, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	w.creator = &create.Creator{Host: w.host, Providers: providers, Catalog: w.cat, HostName: "b", BootID: id, HoldDir: w.dir, FlushTime: time.Second, Leftovers: w.rec.Wake}
 }

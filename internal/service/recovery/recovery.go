@@ -188,7 +188,7 @@ func (r *Recovery) undoExpose(ctx context.Context, in catalog.Intent) error {
 	}
 	c, err := r.Keeper.Get("recover exposure", id)
 	if err == nil && c.Prop.ExposedName != folder && in.BootID == r.BootID && len(c.Attachments) > 0 {
-		err = r.Host.Unmount(ctx, folder, importing.DeviceOf(c.Attachments[0]))
+		err = r.Host.Unmount(ctx, folder, importing.VolumeOf(c))
 	}
 	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
 		return err
@@ -253,9 +253,11 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Dev
 			return &vss.Error{Code: vss.VSS_E_MISSING_DISK, Op: "recover copy", Object: a.LUN.Name(), Reason: "its LUN did not come back", Remedy: "Check the array and the path to it; the copy is attached when the array shows it", Err: why}
 		}
 	}
+	if err := r.Importer.Resurface(ctx, c); err != nil {
+		return err
+	}
 	c.BootID = r.BootID
-	c.Prop.BlockDevice = c.Attachments[0].Device
-	if c.Prop.ExposedName != "" && c.ShareType == "" && !importing.MountedAt(c.Prop.ExposedName, c.Attachments[0]) {
+	if c.Prop.ExposedName != "" && c.ShareType == "" && !importing.MountedAt(c.Prop.ExposedName, importing.VolumeOf(*c)) {
 		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.exposure-lost", Object: c.Prop.ExposedName, Message: "an exposure could not be restored", Failure: catalog.FailureOf(err)})
 			*c = copies.Concealed(*c)

@@ -15,6 +15,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -33,6 +34,7 @@ type Host struct {
 	hooks    map[string]func(context.Context) error
 	events   chan string
 	volumes  map[string]volume.Volume
+	surfaced map[string]surface.Device // by path
 	seq      uint64
 	exposed  []string // LUNs that appeared while no rule hid them
 	presents map[string]func(*block.Device)
@@ -44,7 +46,7 @@ const Never = time.Duration(-1)
 // NewHost returns a machine with nothing attached.
 func NewHost(j *Journal, arrays ...*Array) *Host {
 	return &Host{Journal: j, Arrays: arrays, devices: map[string]block.Device{}, hidden: map[string]bool{}, mounts: map[string]string{},
-		late: map[string]time.Duration{}, hooks: map[string]func(context.Context) error{}, volumes: map[string]volume.Volume{}, presents: map[string]func(*block.Device){}, seq: 10}
+		late: map[string]time.Duration{}, hooks: map[string]func(context.Context) error{}, volumes: map[string]volume.Volume{}, surfaced: map[string]surface.Device{}, presents: map[string]func(*block.Device){}, seq: 10}
 }
 
 // On makes a method call f first, and fail if f does; nil takes it back.
@@ -115,6 +117,7 @@ func (h *Host) Reboot() {
 	defer h.mu.Unlock()
 	clear(h.devices)
 	clear(h.mounts)
+	clear(h.surfaced)
 }
 
 // Hide and the rest implement the interfaces of the service's jobs.
@@ -244,7 +247,59 @@ func (h *Host) Inspect(ctx context.Context, device string) (block.Device, error)
 			return d, nil
 		}
 	}
+	if d, ok := h.surfaced[device]; ok {
+		return d.Device, nil
+	}
 	return block.Device{}, gone("inspect", device)
+}
+
+// Surfaced lists the devices that Surface made and nobody took down, sorted.
+func (h *Host) Surfaced() []string { h.mu.Lock(); defer h.mu.Unlock(); return sorted(h.surfaced) }
+
+// Surface makes a device that begins like the first LUN.
+func (h *Host) Surface(ctx context.Context, r surface.Request) (surface.Device, error) {
+	if err := h.hook(ctx, "Surface"); err != nil {
+		return surface.Device{}, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := r.Segments[0].Extents[0]
+	disk, ok := h.devices[r.LUNs[x.LUN].LUN.Name()]
+	if !ok || disk.DiskSeq != r.LUNs[x.LUN].DiskSeq {
+		return surface.Device{}, gone("surface", r.Name)
+	}
+	d := surface.Device{Device: disk, Kind: surface.Disk}
+	if len(r.Segments) == 1 && len(r.Segments[0].Extents) == 1 && x.Offset == 0 && x.Length == disk.Size {
+		return d, nil
+	}
+	h.Journal.add("Surface")
+	d.Kind, d.Size = surface.Loop, 0
+	for _, g := range r.Segments {
+		d.Size += g.Length()
+	}
+	d.Path = fmt.Sprintf("%s-%d", disk.Path, x.Offset)
+	d.Name = block.BaseName(d.Path)
+	h.surfaced[d.Path] = d
+	return d, nil
+}
+
+// TakeDown ends what Surface made.
+func (h *Host) TakeDown(ctx context.Context, d surface.Device, lazily bool) error {
+	if err := h.hook(ctx, "TakeDown"); err != nil && !lazily {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.surfaced[d.Path]; ok {
+		h.Journal.add("TakeDown")
+		delete(h.surfaced, d.Path)
+	}
+	return nil
+}
+
+// clear ends what stands on a disk; h.mu is held.
+func (h *Host) clear(disk block.Device) {
+	maps.DeleteFunc(h.surfaced, func(_ string, d surface.Device) bool { return d.DiskSeq == disk.DiskSeq })
 }
 
 func gone(op, object string) error {
@@ -333,6 +388,7 @@ func (h *Host) Abandon(ctx context.Context, d block.Device) error {
 		return gone("detach", d.Path)
 	}
 	h.Journal.add("Abandon")
+	h.clear(h.devices[name])
 	delete(h.devices, name)
 	return nil
 }
@@ -355,6 +411,7 @@ func (h *Host) Detach(ctx context.Context, d block.Device) error {
 		}
 	}
 	h.Journal.add("Detach")
+	h.clear(h.devices[name])
 	delete(h.devices, name)
 	return nil
 }

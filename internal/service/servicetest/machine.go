@@ -85,7 +85,7 @@ func (m *Machine) Boot(bootID string) {
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	providers := registry.New(m.A, m.B)
 	im := importing.New(importing.Importer{Host: m.Host, Providers: providers, Catalog: cat, HostName: "h", BootID: bootID, CopiesDir: filepath.Join(m.Dir, "copies"), ArrivalTimeout: 300 * time.Millisecond})
-	m.Keeper = &copies.Keeper{Host: m.Host, Providers: providers, Catalog: cat, BootID: bootID, DeviceObject: im.DeviceObject, Shares: m.Shares}
+	m.Keeper = &copies.Keeper{Host: m.Host, Providers: providers, Catalog: cat, BootID: bootID, DeviceObject: im.DeviceObject, Resurface: im.Resurface, Shares: m.Shares}
 	m.Service = &service.Service{HostName: "h", StateDir: m.Dir, RunDir: m.Dir, Version: "test", Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, Host: m.Host, Log: log, Originals: originals.New(m.Host, cat), Arrays: noArrays{},
 		Creator: &create.Creator{Host: m.Host, Providers: providers, Catalog: cat, Importer: im, HostName: "h", BootID: bootID, HoldDir: m.Dir, FlushTime: time.Second}}
 	rec := &recovery.Recovery{Host: m.Host, Catalog: cat, Providers: providers, Importer: im, Keeper: m.Keeper, BootID: bootID, Log: log}
