@@ -229,7 +229,9 @@ func (m *Machine) TakeDown(ctx context.Context, d surface.Device, lazily bool) e
 	return m.surfacer().TakeDown(ctx, d, lazily)
 }
 
-func (m *Machine) surfacer() *surface.Surfacer { return &surface.Surfacer{HostTag: m.HostTag} }
+func (m *Machine) surfacer() *surface.Surfacer {
+	return &surface.Surfacer{HostTag: m.HostTag, HideMapped: m.Rules.HideMapped}
+}
 
 // Detach removes a device from this machine by the initiator that owns it. What
 // Surface made of it goes first, also what is on no record.

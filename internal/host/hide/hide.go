@@ -72,6 +72,18 @@ func (r Rules) HideFamily(ctx context.Context, f Family) error {
 	return r.write(ctx, map[string]string{familyFile(f): renderFamily(f)})
 }
 
+// HideMapped makes device-mapper devices invisible whose UUID begins with
+// MappedPrefix. Its rules stay: they concern nobody else's.
+func (r Rules) HideMapped(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if have, err := os.ReadFile(filepath.Join(r.dir(), mappedFile)); err == nil && string(have) == renderMapped() {
+		return nil
+	}
+	return r.write(ctx, map[string]string{mappedFile: renderMapped()})
+}
+
 func (r Rules) put(ctx context.Context, luns []lun.Info, name func(lun.Info) string, render func(lun.Info) (string, error)) error {
 	if err := ctx.Err(); err != nil || len(luns) == 0 {
 		return err

@@ -120,6 +120,25 @@ func TestFamily(t *testing.T) {
 	}
 }
 
+func TestHideMapped(t *testing.T) {
+	reloads := 0
+	r := Rules{Dir: filepath.Join(t.TempDir(), "rules.d"), Reload: func(context.Context) error { reloads++; return nil }}
+	for range 2 {
+		if err := r.HideMapped(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(r.Dir, mappedFile))
+	if err != nil || !strings.Contains(string(text), `ATTR{dm/uuid}=="UMBRA-VOLUME-*", ENV{SYSTEMD_READY}="0"`) || reloads != 1 {
+		t.Errorf("%d reloads, %v\n%s", reloads, err, text)
+	}
+	for line := range strings.Lines(string(text)) {
+		if !rule.MatchString(strings.TrimSuffix(line, "\n")) {
+			t.Errorf("line %q", line)
+		}
+	}
+}
+
 func files(t *testing.T, dir string) int {
 	t.Helper()
 	all, err := os.ReadDir(dir)

@@ -95,6 +95,19 @@ func renderFamily(f Family) string {
 		naaConditions(string(f), "*"), effects, `ENV{UMBRA_ADMITTED}=="1"`)
 }
 
+// MappedPrefix begins the UUIDs of device-mapper devices that are volumes of
+// hidden LUNs.
+const MappedPrefix = "UMBRA-VOLUME-"
+
+const mappedFile = "10-umbra-mapped.rules"
+
+// renderMapped writes the rules that hide what is put together from hidden LUNs.
+// What its maker told udev comes with two events only; this holds for all.
+func renderMapped() string {
+	return rulesFile("Written by Umbra: volumes put together from LUNs of shadow copies stay out of\n# sight.",
+		[]string{`ATTR{dm/uuid}=="` + MappedPrefix + `*"`}, effects)
+}
+
 // conditionsOf are the matches that find a LUN, one rule each. Disks and their
 // partitions are matched alike: ATTRS also looks at a device's parents. The last
 // is for loop devices over it (package surface).

@@ -50,6 +50,9 @@ type Device struct {
 // Surfacer makes devices for one host. It is safe for concurrent use.
 type Surfacer struct {
 	HostTag string // see block.HostTag
+	// HideMapped, if not nil, makes sure that udev's rules leave device-mapper
+	// devices of ours alone; it is called before one is made.
+	HideMapped func(context.Context) error
 }
 
 const surfaceOp = "surface volume"
