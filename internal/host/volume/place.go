@@ -2,11 +2,13 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // run is a run of bytes of a disk.
@@ -36,6 +38,11 @@ func placeMembers(ctx context.Context, members []Member) error {
 	for i := range members {
 		m := &members[i]
 		laid, err := lay(ctx, m.Device)
+		if errors.Is(err, vss.VSS_E_VOLUME_NOT_SUPPORTED) {
+			// It is a volume all the same, which can be named and asked about.
+			m.refused, err = err, nil
+			laid = whole(m.Device)
+		}
 		if err != nil {
 			return err
 		}
@@ -54,9 +61,30 @@ func placeMembers(ctx context.Context, members []Member) error {
 			}
 			m.Segments = append(m.Segments, g)
 		}
+		if m.refused != nil {
+			continue
+		}
+		m.Logical, err = logicalVolume(ctx, m.Device, func(d block.Device) (disk int, offset uint64, ok bool) {
+			laid, err := lay(ctx, d)
+			if err != nil || len(laid) != 1 || len(laid[0].runs) != 1 {
+				return 0, 0, false
+			}
+			r := laid[0].runs[0]
+			n := slices.Index(disks, r.disk.Dev())
+			return n, r.offset, n >= 0
+		})
+		if errors.Is(err, vss.VSS_E_VOLUME_NOT_SUPPORTED) {
+			m.refused, err = err, nil
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// whole is a device that lies on itself.
+func whole(d block.Device) []stretch { return []stretch{{runs: []run{{disk: d, length: d.Size}}}} }
 
 // lay walks down from a device to the disks it lies on.
 func lay(ctx context.Context, d block.Device) ([]stretch, error) {
@@ -68,7 +96,11 @@ func lay(ctx context.Context, d block.Device) ([]stretch, error) {
 	if l := d.Loop; l != nil && l.Backing != 0 && l.HostTag == "" {
 		return layPart(ctx, d, deviceNumber(l.Backing), l.Offset)
 	}
-	return []stretch{{runs: []run{{disk: d, length: d.Size}}}}, nil
+	// A multipath map is device-mapper's, too, and is the LUN.
+	if _, mapped := mappedUUID(d); mapped && !d.Qualified() {
+		return layMapped(ctx, d)
+	}
+	return whole(d), nil
 }
 
 // layPart lays a device that is a run of bytes of another.

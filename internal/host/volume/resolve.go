@@ -32,6 +32,11 @@ func Resolve(ctx context.Context, name, hostTag string) (Volume, error) {
 		return Volume{}, err
 	}
 	for _, m := range v.Members {
+		if m.refused != nil {
+			e := *vss.AsError(resolveOp, m.refused)
+			e.Object = v.Name
+			return Volume{}, &e
+		}
 		for _, disk := range m.Disks {
 			if err := refuseDisk(v.Name, m.Device, disk, hostTag); err != nil {
 				return Volume{}, err

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/lun"
@@ -33,6 +34,10 @@ type Member struct {
 	Disks    []block.Device // the whole disks it lies on, which are LUNs; Device itself for a whole disk
 	Role     string         // "data", "log", "realtime", "journal"
 	Segments []lun.Segment  // where on the LUNs, in order; LUN is an index into Volume.Disks
+
+	Logical *document.LogicalVolume // what LVM calls it; nil if it is no logical volume
+
+	refused error // why it cannot be laid on LUNs; it is its own disk then
 }
 
 // Extents are the member's runs of bytes on LUNs.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/volume"
@@ -120,6 +123,10 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 		return nil, err
 	}
 	if err := fpAfterRelease.Hit(ctx); err != nil {
+		return nil, err
+	}
+
+	if err := s.unmoved(ctx); err != nil {
 		return nil, err
 	}
 
@@ -351,6 +358,29 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	return instant, fpAfterCommit.Hit(ctx)
 }
 
+// unmoved makes sure that logical volumes still lie where they lay when they were
+// added. LVM may move them at any time, which no freeze prevents: the copies
+// would then be of other bytes.
+func (s *Set) unmoved(ctx context.Context) error {
+	for _, m := range s.members {
+		if !slices.ContainsFunc(m.volume.Members, func(x volume.Member) bool { return x.Logical != nil }) {
+			continue
+		}
+		now, err := s.c.Host.Resolve(ctx, m.volume.Name)
+		if err == nil && reflect.DeepEqual(blockDevices(now), blockDevices(m.volume)) && slices.EqualFunc(now.Disks(), m.volume.Disks(), func(a, b block.Device) bool {
+			return a.Dev() == b.Dev() && a.DiskSeq == b.DiskSeq
+		}) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return &vss.Error{Code: vss.VSS_E_HOLD_WRITES_TIMEOUT, Op: "DoSnapshotSet: hold", Object: m.volume.Name,
+			Reason: "LVM moved or changed the logical volume while it was copied", Remedy: "Wait until pvmove, lvextend or lvconvert has finished and try again", Err: err}
+	}
+	return nil
+}
+
 // describe asks what the copies are called, and signs a set that travels.
 func (s *Set) describe(ctx context.Context, instant time.Time) (*document.SnapshotSet, error) {
 	attrs := s.Context.Attributes() | vss.ATTR_HARDWARE_ASSISTED | vss.ATTR_NOT_SURFACED
@@ -412,14 +442,15 @@ func (s *Set) describe(ctx context.Context, instant time.Time) (*document.Snapsh
 }
 
 // blockDevices is what the document says of how the volume is put together:
-// nothing, if it is one extent. Such a set is one that older importers read.
+// nothing, if it is one extent and LVM has no name for it. Such a set is one that
+// older importers read.
 func blockDevices(v volume.Volume) []document.BlockDevice {
-	if len(v.Members) == 1 && len(v.Extents()) == 1 {
+	if len(v.Members) == 1 && len(v.Extents()) == 1 && v.Members[0].Logical == nil {
 		return nil
 	}
 	var all []document.BlockDevice
 	for _, m := range v.Members {
-		all = append(all, document.BlockDevice{Role: m.Role, Segments: m.Segments})
+		all = append(all, document.BlockDevice{Role: m.Role, Segments: m.Segments, Logical: m.Logical})
 	}
 	return all
 }
