@@ -107,7 +107,7 @@ func readFull(f *os.File, buf []byte) (int, error) {
 // are enough. It returns an error only for something that is recognized and
 // wrong; the zero Identity is "nothing known".
 func Parse(head []byte) (Identity, error) {
-	for _, parse := range []func([]byte) (Identity, bool, error){parseXFS, parseExt, parseBtrfs} {
+	for _, parse := range []func([]byte) (Identity, bool, error){parseXFS, parseExt, parseBtrfs, parseLUKS, parseLVM} {
 		id, found, err := parse(head)
 		if err != nil {
 			return Identity{}, err

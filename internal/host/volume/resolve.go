@@ -197,6 +197,11 @@ func atRest(ctx context.Context, d block.Device, id filesystem.Identity) ([]Memb
 	switch {
 	case id.Type == "":
 		return nil, unsupported(d.Path, "it holds no filesystem that Umbra can hold writes to", "Name a volume with ext4, xfs or btrfs")
+	case id.Type == filesystem.TypeLUKS:
+		return nil, unsupported(d.Path, "it holds LUKS, and a copy of what is encrypted could not be verified or read without the key",
+			"Put the filesystem on an unencrypted volume, and encrypt on the storage system or below the LUN")
+	case id.Type == filesystem.TypeLVM:
+		return nil, unsupported(d.Path, "it is a disk of an LVM volume group", "Name the logical volume, or where it is mounted")
 	case id.Type == filesystem.TypeJournal:
 		return nil, unsupported(d.Path, "it is the journal of another volume", "Name the volume that the journal belongs to")
 	case id.ExternalLog || id.Realtime:
