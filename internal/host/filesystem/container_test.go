@@ -14,7 +14,7 @@ func TestContainers(t *testing.T) {
 	lvm[512+20] = 32
 	copy(lvm[512+24:], "LVM2 001r8grWr3NCFdLOZe98rVVDpsN0IzjXV6k")
 	for _, c := range []struct {
-		head               []byte
+		head              []byte
 		kind, uuid, label string
 	}{
 		{luks, TypeLUKS, "0d9e8a4c-6d0c-4d7b-9d55-0d6a7a3c1a11", "vault"},
