@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,16 @@ func TestBoot(t *testing.T) {
 		t.Log(name, m.Sh("umbra --version; cut -d' ' -f1 /proc/uptime; free -m | sed -n 2p"))
 	}
 	a, array := l.Machine("a"), l.Machine("array")
+	// They began with one memory, and are no twins.
+	for _, random := range []string{"cat /proc/sys/kernel/random/boot_id", "cat /proc/sys/kernel/random/uuid", "head -c 16 /dev/urandom | od -t x1", "cat /sys/class/net/e*/address"} {
+		if x, y := a.Sh("%s", random), l.Machine("b").Sh("%s", random); x == y {
+			t.Errorf("%s: %s on both", random, x)
+		}
+	}
+	if got, err := strconv.ParseInt(a.Sh("date +%s"), 10, 64); err != nil || time.Since(time.Unix(got, 0)).Abs() > 5*time.Second {
+		t.Errorf("a's clock is at %d, %v", got, err)
+	}
+	boot := array.Sh("cat /proc/sys/kernel/random/boot_id")
 	array.Sh("for m in dm_thin_pool dm_snapshot nvmet nvmet_tcp tcm_loop xfs; do modprobe $m || exit; done; ls /sys/kernel/config/target")
 	a.Sh("for m in xfs btrfs nvme_tcp dm_multipath dm_service_time nbd dm_flakey; do modprobe $m || exit; done; grep -q ext4 /proc/filesystems")
 
@@ -66,6 +77,9 @@ func TestBoot(t *testing.T) {
 		t.Error("a machine that is off answers")
 	}
 	array.PowerOn()
+	if array.Sh("cat /proc/sys/kernel/random/boot_id") == boot {
+		t.Error("a boot has the last one's ID")
+	}
 	if got := array.Sh("head -n 1 /dev/vda | head -c 4"); got != "kept" {
 		t.Errorf("the array's disk has %q after its power was cut", got)
 	}

@@ -50,9 +50,35 @@ func dial(ctx context.Context, line net.Conn) (*control, error) {
 		line.Close()
 		return nil, errors.Join(err, context.Cause(ctx))
 	}
+	return controlFrom(line, in), nil
+}
+
+// controlOf is the line to a machine that is up already.
+func controlOf(line net.Conn) *control { return controlFrom(line, bufio.NewReaderSize(line, 64<<10)) }
+
+func controlFrom(line net.Conn, in io.Reader) *control {
 	c := &control{line: line, running: map[uint32]*running{}}
 	go c.listen(in)
-	return c, nil
+	return c
+}
+
+// become tells a machine who it is, and waits until it is that.
+func (c *control) become(ctx context.Context, m wire.Machine) error {
+	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	defer cancel()
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	id, r, err := c.ask(wire.Become, b, nil, nil)
+	if err != nil {
+		return err
+	}
+	w, err := c.wait(ctx, id, r)
+	if err == nil && w.Error != "" {
+		err = errors.New(w.Error)
+	}
+	return err
 }
 
 func (c *control) listen(in io.Reader) {
@@ -116,17 +142,8 @@ func (c *control) start(cmd wire.Command, stdin io.Reader, stdout, stderr io.Wri
 	if err != nil {
 		return 0, nil, err
 	}
-	r := &running{stdout: stdout, stderr: stderr, done: make(chan struct{})}
-	c.mu.Lock()
-	if c.broken != nil {
-		c.mu.Unlock()
-		return 0, nil, c.broken
-	}
-	c.last++
-	id := c.last
-	c.running[id] = r
-	c.mu.Unlock()
-	if err := c.send(wire.Run, id, b); err != nil {
+	id, r, err := c.ask(wire.Run, b, stdout, stderr)
+	if err != nil {
 		return 0, nil, err
 	}
 	buf := make([]byte, 64<<10)
@@ -146,6 +163,21 @@ func (c *control) start(cmd wire.Command, stdin io.Reader, stdout, stderr io.Wri
 		}
 	}
 	return id, r, c.send(wire.Stdin, id, nil)
+}
+
+// ask sends something that the machine will answer with Exit.
+func (c *control) ask(kind wire.Kind, what []byte, stdout, stderr io.Writer) (uint32, *running, error) {
+	r := &running{stdout: stdout, stderr: stderr, done: make(chan struct{})}
+	c.mu.Lock()
+	if c.broken != nil {
+		c.mu.Unlock()
+		return 0, nil, c.broken
+	}
+	c.last++
+	id := c.last
+	c.running[id] = r
+	c.mu.Unlock()
+	return id, r, c.send(kind, id, what)
 }
 
 func (c *control) signal(id uint32, s syscall.Signal) error {

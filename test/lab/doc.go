@@ -11,6 +11,9 @@
 //	l.CutNetwork("a", "array")
 //	a.PowerOff()
 //
+// They begin with the memory of a machine that has booted, so that they are up
+// in a second.
+//
 // What it needs it fetches itself (build/lab-deps.sh). No rights are needed, and
 // nothing of this machine is changed: no tap device, no bridge, no root.
 //

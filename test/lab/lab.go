@@ -21,6 +21,9 @@ import (
 // Env must be 1 in the environment for machines to be started.
 const Env = "UMBRA_LAB"
 
+// EnvBoot may be 1 so that no machine goes on from a template's memory.
+const EnvBoot = "UMBRA_LAB_BOOT"
+
 // Machines are the names of a lab's machines, which are the names they know
 // each other by (/etc/hosts). A name that begins with "array" is a storage
 // array: a kernel that is a SCSI target, and an empty disk, /dev/vda. All
@@ -49,6 +52,11 @@ func Start(t testing.TB, names Machines) *Lab {
 	if os.Getenv(Env) != "1" {
 		t.Skipf("virtual machines are started only with %s=1 (make lab)", Env)
 	}
+	// An emulated machine mostly waits for another one, or for this process: two
+	// labs at a time take little longer than one.
+	if p, ok := t.(interface{ Parallel() }); ok {
+		p.Parallel()
+	}
 	// Short: a socket's path has 107 characters.
 	dir, err := os.MkdirTemp("", "umbra-lab-")
 	if err != nil {
@@ -66,15 +74,25 @@ func Start(t testing.TB, names Machines) *Lab {
 	if err := alone(ctx, t.Logf); err != nil {
 		t.Fatal(err)
 	}
+	begin := time.Now()
+	roles := map[string]bool{}
+	for _, name := range names {
+		roles[roleOf(name)] = true
+	}
+	var ready map[string]*template
+	if os.Getenv(EnvBoot) != "1" {
+		if ready, err = templates(ctx, t, roles); err != nil {
+			t.Fatalf("%v\n(with %s=1 every machine boots by itself)", err, EnvBoot)
+		}
+	}
 	l.hub = newHub()
 	for i, name := range names {
-		m := &Machine{lab: l, Name: name, number: i + 1}
+		m := &Machine{lab: l, Name: name, number: i + 1, kind: roleOf(name), template: ready[roleOf(name)]}
 		l.machines[name] = m
 		if err := m.prepare(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	begin := time.Now()
 	errs := make([]error, len(names))
 	var up sync.WaitGroup
 	for i, name := range names {
@@ -168,8 +186,8 @@ func theImage(ctx context.Context) (image.Image, error) {
 	return made.image, err
 }
 
-// alone waits until no other process on this machine has a lab: several at once
-// make each other late. The lock goes with the process.
+// alone waits until no other process on this machine has a lab: more than two at
+// once make each other late. The lock goes with the process.
 func alone(ctx context.Context, logf func(string, ...any)) error {
 	made.Lock()
 	defer made.Unlock()
@@ -211,6 +229,8 @@ var made struct {
 	dir   string
 	image image.Image
 	lock  *os.File
+
+	templates map[string]*template // by role
 }
 
 // Run is what a test package's TestMain does with a lab in it: the tests, and

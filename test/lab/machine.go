@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -14,13 +15,18 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/umbra-vss/umbra/test/lab/wire"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // Machine is one virtual machine.
 type Machine struct {
-	Name   string
-	lab    *Lab
-	number int
+	Name     string
+	lab      *Lab
+	number   int
+	kind     string    // its role
+	template *template // what it begins with, or a template's machine becomes; else nil
 
 	mu      sync.Mutex
 	control *control // nil while it is off
@@ -37,8 +43,9 @@ func (m *Machine) Address() string { return fmt.Sprintf("10.77.0.%d", m.number) 
 
 func (m *Machine) mac() string { return fmt.Sprintf("52:54:00:4c:42:%02x", m.number) }
 
-func (m *Machine) role() string {
-	if strings.HasPrefix(m.Name, "array") {
+// roleOf is what a machine of a name is.
+func roleOf(name string) string {
+	if strings.HasPrefix(name, "array") {
 		return "array"
 	}
 	return "host"
@@ -50,7 +57,7 @@ func (m *Machine) console() string { return filepath.Join(m.lab.logs, m.Name+"-c
 
 // prepare makes what outlives the machine's power: its disk.
 func (m *Machine) prepare() error {
-	if m.role() != "array" {
+	if m.kind != "array" {
 		return nil
 	}
 	if err := os.WriteFile(m.file("disk"), nil, 0o600); err != nil {
@@ -59,63 +66,105 @@ func (m *Machine) prepare() error {
 	return os.Truncate(m.file("disk"), diskSize)
 }
 
+// up is a machine that runs.
+type up struct {
+	control *control
+	monitor net.Conn // QEMU's own; nil if the machine boots, and is no template
+	cable   net.Conn
+	gone    chan struct{}
+}
+
 // powerOn starts the machine and returns when it listens.
 func (m *Machine) powerOn(ctx context.Context) error {
+	u, err := m.boot(ctx)
+	if err == nil {
+		m.lab.hub.plug(m.mac(), u.cable)
+		if err = u.control.become(ctx, m.who()); err != nil {
+			m.kill(u.gone)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s does not start: %w\n%s", m.Name, err, tail(m.console(), 30))
+	}
+	m.mu.Lock()
+	m.control, m.gone = u.control, u.gone
+	m.mu.Unlock()
+	return nil
+}
+
+// boot boots the machine, or lets it go on from its template, and returns when
+// it listens.
+func (m *Machine) boot(ctx context.Context) (u up, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTime)
 	defer cancel()
 	ports := map[string]net.Listener{}
-	for _, kind := range []string{"control", "net"} {
+	for _, kind := range []string{"control", "net", "monitor"} {
 		l, err := net.Listen("unix", m.file(kind))
 		if err != nil {
-			return err
+			return up{}, err
 		}
 		defer l.Close() // and the socket's file is gone
 		stop := context.AfterFunc(ctx, func() { l.Close() })
 		defer stop()
 		ports[kind] = l
 	}
-	gone, err := m.launch()
-	if err != nil {
-		return err
+	if u.gone, err = m.launch(); err != nil {
+		return up{}, err
 	}
 	go func() {
 		select {
-		case <-gone:
+		case <-u.gone:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	fail := func(err error) error {
-		m.kill(gone)
-		return fmt.Errorf("%s does not start: %w\n%s", m.Name, err, tail(m.console(), 30))
+	defer func() {
+		if err != nil {
+			m.kill(u.gone)
+		}
+	}()
+	if u.cable, err = ports["net"].Accept(); err != nil {
+		return up{}, err
 	}
-	cable, err := ports["net"].Accept()
-	if err != nil {
-		return fail(err)
+	if m.template != nil {
+		if u.monitor, err = ports["monitor"].Accept(); err != nil {
+			return up{}, err
+		}
 	}
-	m.lab.hub.plug(m.mac(), cable)
 	line, err := ports["control"].Accept()
 	if err != nil {
-		return fail(err)
+		return up{}, err
 	}
-	c, err := dial(ctx, line)
-	if err != nil {
-		return fail(err)
+	if m.continues() {
+		defer u.monitor.Close()
+		qemu, err := monitorOf(u.monitor)
+		if err == nil {
+			err = awake(ctx, qemu, m.template)
+		}
+		if err != nil {
+			return up{}, err
+		}
+		u.control = controlOf(line)
+		return u, nil
 	}
-	m.mu.Lock()
-	m.control, m.gone = c, gone
-	m.mu.Unlock()
-	return m.introduce(ctx)
+	u.control, err = dial(ctx, line)
+	return u, err
 }
 
-// introduce tells the machine the others' names.
-func (m *Machine) introduce(ctx context.Context) error {
+// continues is that the machine goes on from its template. (number is 0 for the
+// template's own.)
+func (m *Machine) continues() bool { return m.template != nil && m.number != 0 }
+
+// who is what it is told to be.
+func (m *Machine) who() wire.Machine {
 	var hosts strings.Builder
 	hosts.WriteString("127.0.0.1 localhost\n")
 	for _, name := range m.lab.order {
 		fmt.Fprintf(&hosts, "%s %s\n", m.lab.machines[name].Address(), name)
 	}
-	return m.Push(ctx, []byte(hosts.String()), "/etc/hosts", 0o644)
+	seed := make([]byte, 64)
+	_, _ = rand.Read(seed) // never fails
+	return wire.Machine{Name: m.Name, Hardware: m.mac(), Address: m.Address() + "/24", Hosts: hosts.String(), Time: time.Now(), Seed: seed, BootID: vss.NewID().Bare()}
 }
 
 // launch starts QEMU. It has to die with this process, and the kernel sees to
@@ -151,20 +200,29 @@ func (m *Machine) launch() (gone chan struct{}, err error) {
 }
 
 func (m *Machine) arguments() []string {
-	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "q35", "-cpu", "max", "-smp", "1", "-m", "512"}
+	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max", "-smp", "1", "-m", "512"}
+	if m.template == nil {
+		args = append(args, "-machine", "q35")
+	} else {
+		shared := map[bool]string{true: "off", false: "on"}[m.continues()]
+		args = append(args, "-machine", "q35,memory-backend=ram", "-object", "memory-backend-file,id=ram,size=512M,share="+shared+",mem-path="+path(m.template.memory),
+			"-chardev", "socket,id=monitor,path="+m.file("monitor"), "-mon", "chardev=monitor,mode=control")
+	}
+	if m.continues() {
+		args = append(args, "-incoming", "defer")
+	}
 	if kvm() {
 		args = append(args, "-accel", "kvm")
 	}
 	args = append(args, "-accel", "tcg,thread=multi",
 		"-kernel", m.lab.image.Kernel, "-initrd", m.lab.image.Initrd,
 		"-append", strings.Join([]string{"console=ttyS0 quiet loglevel=5 oops=panic panic=-1 mitigations=off tsc=reliable nokaslr edd=off random.trust_cpu=on",
-			"lab.name=" + m.Name, "lab.role=" + m.role(), "lab.address=" + m.Address() + "/24"}, " "),
+			"lab.role=" + m.kind}, " "),
 		"-chardev", "file,id=console,append=on,path="+m.console(), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=control,path="+m.file("control"), "-device", "virtserialport,chardev=control,name=umbra.lab",
 		"-netdev", "stream,id=net,server=off,addr.type=unix,addr.path="+m.file("net"),
 		"-device", "virtio-net-pci,netdev=net,romfile=,host_mtu="+fmt.Sprint(mtu)+",mac="+m.mac())
-	if m.role() == "array" {
+	if m.kind == "array" {
 		args = append(args, "-drive", "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file="+m.file("disk"), "-device", "virtio-blk-pci,drive=disk,serial=store")
 	}
 	return args

@@ -73,6 +73,17 @@ func (a *agent) take(f wire.Frame) {
 	switch {
 	case f.Kind == wire.Run:
 		a.run(f)
+	case f.Kind == wire.Become:
+		var m wire.Machine
+		err := json.Unmarshal(f.Data, &m)
+		if err == nil {
+			err = become(m)
+		}
+		var r wire.Result
+		if err != nil {
+			r.Error = err.Error()
+		}
+		a.ended(f.ID, r)
 	case c == nil: // it has ended meanwhile
 	case f.Kind == wire.Stdin:
 		select {

@@ -8,15 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// machine is what the kernel's command line says of this one.
-type machine struct{ name, role, address string }
-
 // bringUp does what Debian's own start does as far as the scenarios need it, in
 // that order, and returns what did not work. The lab decides what that means.
+// The machine is nobody yet, and not on the network.
 func bringUp() (trouble []string) {
 	try := func(err error) {
 		if err != nil {
@@ -38,38 +35,29 @@ func bringUp() (trouble []string) {
 	for _, dir := range []string{"/run/lock/iscsi", "/run/lvm", "/run/lock/lvm", "/var/lib/iscsi"} {
 		try(os.MkdirAll(dir, 0o755))
 	}
-	m, err := self()
+	role, err := role()
 	try(err)
-	try(unix.Sethostname([]byte(m.name)))
-	try(loadModules("/lab/modules." + m.role))
+	try(loadModules("/lab/modules." + role))
 	if _, err := os.Stat("/sys/kernel/config"); err == nil {
 		try(mount("configfs", "/sys/kernel/config"))
 	}
-	try(network(m))
-	try(os.WriteFile("/etc/iscsi/initiatorname.iscsi", []byte("InitiatorName=iqn.2026-01.io.umbra:"+m.name+"\n"), 0o600))
-	if m.role == "host" {
+	if role == "host" {
 		try(do("/lib/systemd/systemd-udevd", "--daemon"))
 		try(do("udevadm", "trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=net", "--subsystem-match=virtio-ports"))
 		try(do("udevadm", "settle", "--timeout=20"))
-		try(do("iscsid"))
 	}
 	return trouble
 }
 
-func self() (machine, error) {
+// role is what the kernel's command line says of this machine.
+func role() (string, error) {
 	b, err := os.ReadFile("/proc/cmdline")
-	m := machine{name: "nameless", role: "host"}
 	for _, w := range strings.Fields(string(b)) {
-		switch k, v, _ := strings.Cut(w, "="); k {
-		case "lab.name":
-			m.name = v
-		case "lab.role":
-			m.role = v
-		case "lab.address":
-			m.address = v
+		if role, ok := strings.CutPrefix(w, "lab.role="); ok {
+			return role, nil
 		}
 	}
-	return m, err
+	return "host", err
 }
 
 func mount(kind, at string) error {
@@ -102,30 +90,4 @@ func loadModules(list string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// network brings up loopback, and the one card with this machine's address.
-func network(m machine) error {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	for _, l := range links {
-		if l.Attrs().Name != "lo" {
-			addr, err := netlink.ParseAddr(m.address)
-			if err == nil {
-				err = netlink.AddrAdd(l, addr)
-			}
-			if err != nil {
-				return fmt.Errorf("network: %s: %w", m.address, err)
-			}
-		}
-		if err := netlink.LinkSetUp(l); err != nil {
-			return fmt.Errorf("network: %s: %w", l.Attrs().Name, err)
-		}
-	}
-	if len(links) < 2 {
-		return errors.New("network: no card")
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Port is the virtual serial port's name in the guest.
@@ -23,7 +24,20 @@ const (
 	Stdout                 // guest
 	Stderr                 // guest
 	Exit                   // guest: a Result
+	Become                 // lab: a Machine; Exit answers it
 )
+
+// Machine is who a guest is. It learns that when it is up: many begin with the
+// memory of one that was nobody yet, and must not be twins.
+type Machine struct {
+	Name     string    `json:"name"`
+	Hardware string    `json:"hardware"` // its network card's address
+	Address  string    `json:"address"`  // with the length of the network's
+	Hosts    string    `json:"hosts"`    // /etc/hosts
+	Time     time.Time `json:"time"`
+	Seed     []byte    `json:"seed"` // of all that is random
+	BootID   string    `json:"boot_id"`
+}
 
 // Command is run by a shell with -e.
 type Command struct {
@@ -70,7 +84,7 @@ func Read(r io.Reader) (Frame, error) {
 	}
 	f := Frame{Kind: Kind(b[0]), ID: binary.BigEndian.Uint32(b[1:])}
 	n := binary.BigEndian.Uint32(b[5:])
-	if f.Kind < Hello || f.Kind > Exit || n > Most {
+	if f.Kind < Hello || f.Kind > Become || n > Most {
 		return Frame{}, fmt.Errorf("no frame: kind %d, %d bytes", b[0], n)
 	}
 	f.Data = make([]byte, n)
