@@ -50,7 +50,7 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 			continue
 		}
 		dev, err := inspectNumber(major, minor, "")
-		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) || unanswered(err) {
 			continue
 		}
 		if err != nil {
@@ -63,6 +63,12 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 	}
 	sort.Slice(devices, func(i, j int) bool { return devices[i].Name < devices[j].Name })
 	return devices, nil
+}
+
+// unanswered reports a loop device whose backing file's filesystem is dead (a
+// FUSE server that ended). Whosever it is, it must not hide all others.
+func unanswered(err error) bool {
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.EIO)
 }
 
 // Foreign reports whether another Umbra host of this machine attached the
@@ -93,7 +99,7 @@ func Own(ctx context.Context, hostTag string) ([]Device, error) {
 			continue
 		}
 		dev, err := Inspect(ctx, name)
-		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) || unanswered(err) {
 			continue
 		}
 		if err != nil {
