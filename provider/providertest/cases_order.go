@@ -167,6 +167,9 @@ var targetCases = []Case{
 		c.advance(set, 0, postCommit+1)
 		ab := c.targets(set, c.lun(0), c.lun(1))
 		ba := c.targets(set, c.lun(1), c.lun(0))
+		if ab[0].Name() == ab[1].Name() {
+			c.failf("two LUNs have one copy, %s", ab[0].Name())
+		}
 		if ab[0].Name() != ba[1].Name() || ab[1].Name() != ba[0].Name() {
 			c.failf("asked in another order, GetTargetLUNs named other copies: %s, %s and then %s, %s", ab[0].Name(), ab[1].Name(), ba[0].Name(), ba[1].Name())
 		}
