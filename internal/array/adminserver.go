@@ -3,12 +3,14 @@ package array
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/array/export"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
@@ -39,21 +41,22 @@ type adminServer struct{ a *Array }
 
 var _ arrayv1connect.AdminServiceHandler = adminServer{}
 
-func (s adminServer) Info(context.Context, *connect.Request[arrayv1.InfoRequest]) (*connect.Response[arrayv1.InfoResponse], error) {
+func (s adminServer) Info(ctx context.Context, _ *connect.Request[arrayv1.InfoRequest]) (*connect.Response[arrayv1.InfoResponse], error) {
 	a := s.a
 	id := a.state.identity()
-	sp, err := a.store.Space()
+	sp, err := a.store.Space(ctx)
 	if err != nil {
 		return nil, err
 	}
-	strays, err := a.strays()
+	strays, err := a.strays(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rate := a.store.Rate()
-	out := &arrayv1.InfoResponse{ArrayId: id.ID.String(), Name: id.Name, Prefix: id.Prefix, Store: a.store.Dir(), Image: a.store.Image(),
+	d := a.store.Describe(ctx)
+	out := &arrayv1.InfoResponse{ArrayId: id.ID.String(), Name: id.Name, Prefix: id.Prefix, Backend: d.Kind, Store: d.Place, Image: d.Image,
 		TotalBytes: sp.Total, FreeBytes: sp.Free, WatermarkBytes: a.watermark(sp), CloneLimitNs: int64(a.cfg.CloneLimit),
-		ClonePerFileNs: int64(rate.File()), ClonePerExtentNs: int64(rate.Extent()), ClonesAtOnce: int32(rate.Parallel()), LastCommitNs: int64(rate.Last()),
+		ClonePerFileNs: int64(d.PerLUN), ClonePerExtentNs: int64(d.PerPiece), ClonesAtOnce: int32(d.AtOnce), LastCommitNs: int64(d.Last),
+		MetadataTotalBytes: sp.MetadataTotal, MetadataFreeBytes: sp.MetadataFree, Warnings: a.warnings(d, sp),
 		Endpoints: a.Endpoints(), DataSocket: a.cfg.DataSocket, Strays: strays, Differences: a.differencesNow()}
 	for _, o := range a.outlets {
 		out.Served = append(out.Served, &arrayv1.Served{Transport: string(o.kind), Portals: o.Portals()})
@@ -73,6 +76,19 @@ func (s adminServer) Info(context.Context, *connect.Request[arrayv1.InfoRequest]
 	}
 	out.Sets, out.Hosts = uint32(len(a.state.allSets())), uint32(len(a.state.allHosts()))
 	return connect.NewResponse(out), nil
+}
+
+// warnings are what an administrator should look at before something is refused.
+func (a *Array) warnings(d backend.Description, sp backend.Space) []string {
+	out := slices.Clone(d.Warnings)
+	low := func(what string, free, total uint64) {
+		if keep := a.part(total); total > 0 && free < keep {
+			out = append(out, fmt.Sprintf("%s below the watermark: %d of %d MiB are free and %d are kept; no copy and no LUN is made", what, free>>20, total>>20, keep>>20))
+		}
+	}
+	low("room is", sp.Free, sp.Total)
+	low("room for metadata is", sp.MetadataFree, sp.MetadataTotal)
+	return out
 }
 
 // full is a LUN with who has it attached.

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/array/backend/file"
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
@@ -69,7 +70,7 @@ type Array struct {
 	cfg    Config
 	log    *slog.Logger
 	state  *state
-	store  *file.Store
+	store  backend.Store
 	ca     *authority
 	ticket ed25519.PrivateKey
 	bootID string
@@ -131,8 +132,7 @@ func Open(ctx context.Context, cfg Config) (*Array, error) {
 		return nil, err
 	}
 	a.ticket = ed25519.NewKeyFromSeed(id.TicketKey)
-	a.store, err = file.Open(ctx, file.Config{Dir: filepath.Join(cfg.Dir, "store"), Image: filepath.Join(cfg.Dir, "store.img"), ImageSize: cfg.StoreSize, Log: a.log})
-	if err != nil {
+	if a.store, err = openStore(ctx, cfg, id); err != nil {
 		return nil, err
 	}
 	if err := fpOpenRecovered.Hit(ctx); err != nil {
@@ -149,6 +149,15 @@ func Open(ctx context.Context, cfg Config) (*Array, error) {
 	}
 	ok = true
 	return a, nil
+}
+
+// openStore opens the store of the kind that was asked for.
+func openStore(ctx context.Context, cfg Config, _ arrayRecord) (backend.Store, error) {
+	s, err := file.Open(ctx, file.Config{Dir: filepath.Join(cfg.Dir, "store"), Image: filepath.Join(cfg.Dir, "store.img"), ImageSize: cfg.StoreSize, Log: cfg.Logger})
+	if err != nil {
+		return nil, err // not a Store that is nil
+	}
+	return s, nil
 }
 
 func (cfg Config) complete() (Config, error) {

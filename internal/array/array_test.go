@@ -540,7 +540,7 @@ func TestTCP(t *testing.T) {
 	if err != nil || !d.Local || d.Host != "a" || d.ArrayID != c.ArrayID() {
 		t.Fatalf("%+v, %v", d, err)
 	}
-	if d.Stores[devOfPath(r.a.store.Dir())] == "" || d.Stores[devOfPath(r.cfg.Dir)] == "" {
+	if d.Stores[devOfPath(r.a.store.Describe(t.Context()).Place)] == "" || d.Stores[devOfPath(r.cfg.Dir)] == "" {
 		t.Fatalf("the store or the state folder is not among %v", d.Stores)
 	}
 	if d, err := c.Describe(t.Context(), "another boot"); err != nil || d.Local || len(d.Stores) != 0 {

@@ -89,7 +89,7 @@ func TestFullArray(t *testing.T) {
 	r := newRig(t)
 	a := r.enroll("a", "")
 	n, _ := r.lun(mib, "a")
-	sp, err := r.a.store.Space()
+	sp, err := r.a.store.Space(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

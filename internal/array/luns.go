@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/umbra-vss/umbra/internal/array/backend/file"
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -43,13 +43,13 @@ func (a *Array) createLUN(ctx context.Context, name string, size uint64) (*lunRe
 		return nil, &vss.Error{Code: code, Op: op, Object: object, Reason: reason, Remedy: remedy}
 	}
 	const maxSize = 1 << 56 // bytes; the store's filesystem has limits of its own
-	if size < file.MinSize || size%file.Align != 0 || size > maxSize {
+	if size < backend.MinSize || size%backend.Align != 0 || size > maxSize {
 		return bad(vss.E_INVALIDARG, fmt.Sprint(size), "the size of a LUN is a multiple of 4096 bytes, at least 1 MiB", "Choose another size")
 	}
 	if name != "" && !validName(name) {
 		return bad(vss.E_INVALIDARG, name, "a LUN's name has 1 to 64 letters, digits, dots, dashes and underscores, and does not look like an identifier", "Choose another name")
 	}
-	if err := a.checkRoom(op, name, nil); err != nil {
+	if err := a.checkRoom(ctx, op, name, nil); err != nil {
 		return nil, err
 	}
 	rec := &lunRecord{Name: name, Size: size, Created: a.now().UTC()}
@@ -73,11 +73,11 @@ func (a *Array) createLUN(ctx context.Context, name string, size uint64) (*lunRe
 			return err
 		}
 		rec.NAA = n
-		if err := a.store.Create(n, size); err != nil {
+		if err := a.store.Create(ctx, n, size); err != nil {
 			return err
 		}
 		if err := fpCreateAfterFile.Hit(ctx); err != nil {
-			_ = a.store.Remove(n)
+			_ = a.store.Remove(ctx, n)
 			return injected(op, err)
 		}
 		rec.Generation = t.generation()
@@ -279,7 +279,7 @@ func (a *Array) remove(ctx context.Context, op string, luns []lun.NAA, check fun
 		return err // the next start removes the files
 	}
 	for _, n := range gone {
-		if err := a.store.Remove(n); err != nil {
+		if err := a.store.Remove(ctx, n); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/umbra-vss/umbra/internal/array/backend/file"
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -78,6 +78,6 @@ func targetMessages(in []target) []*arrayv1.Target {
 // of its database and log, with what is beneath them.
 func (a *Array) backingStores(ctx context.Context) map[uint64]string {
 	out := a.store.Devices(ctx)
-	file.Beneath(ctx, filepath.Join(a.cfg.Dir, "array.db"), out)
+	backend.Beneath(ctx, filepath.Join(a.cfg.Dir, "array.db"), out)
 	return out
 }

@@ -16,7 +16,7 @@ func (a *Array) recover(ctx context.Context) error {
 			continue
 		}
 		for _, tg := range r.Targets {
-			if err := a.store.Remove(tg.Target); err != nil {
+			if err := a.store.Remove(ctx, tg.Target); err != nil {
 				return err
 			}
 		}
@@ -28,7 +28,7 @@ func (a *Array) recover(ctx context.Context) error {
 	if len(a.state.trash) > 0 {
 		err := a.state.update(ctx, "empty trash", func(t *txn) error {
 			for n := range a.state.trash {
-				if err := a.store.Remove(n); err != nil {
+				if err := a.store.Remove(ctx, n); err != nil {
 					return err
 				}
 				t.setTrash(n, false)
@@ -39,7 +39,7 @@ func (a *Array) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	have, _, err := a.store.List()
+	have, _, err := a.store.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func (a *Array) recover(ctx context.Context) error {
 }
 
 // strays lists files in the store that no record explains.
-func (a *Array) strays() ([]string, error) {
-	have, others, err := a.store.List()
+func (a *Array) strays(ctx context.Context) ([]string, error) {
+	have, others, err := a.store.List(ctx)
 	if err != nil {
 		return nil, err
 	}

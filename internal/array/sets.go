@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/umbra-vss/umbra/internal/array/backend/file"
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -41,7 +41,7 @@ type pending struct {
 	state   phase
 	context vss.Context
 	targets []target
-	batch   *file.Batch
+	batch   backend.Batch
 	took    time.Duration
 }
 
@@ -132,21 +132,21 @@ func (a *Array) prepareSet(ctx context.Context, host string, set vss.ID, c vss.C
 
 func (a *Array) prepare(ctx context.Context, p *pending, sources []sourceLUN) (*prepared, error) {
 	const op = "prepare set"
-	var from []file.Source
+	var from []backend.Source
 	for _, s := range sources {
 		l := a.state.lun(s.NAA)
 		if l == nil || !l.masked(p.host) {
 			return nil, notYours(op, s.NAA)
 		}
-		if slices.ContainsFunc(from, func(q file.Source) bool { return q.NAA == s.NAA }) {
+		if slices.ContainsFunc(from, func(q backend.Source) bool { return q.NAA == s.NAA }) {
 			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: s.NAA.String(), Reason: "the LUN is named twice", Remedy: "Name each LUN once"}
 		}
-		from = append(from, file.Source{NAA: s.NAA, Size: l.Size})
+		from = append(from, backend.Source{NAA: s.NAA, Size: l.Size})
 	}
 	if err := fpPrepareBeforeIntent.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
-	b, err := a.store.Begin(from)
+	b, err := a.store.Begin(ctx, from)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (a *Array) prepare(ctx context.Context, p *pending, sources []sourceLUN) (*
 	if err := a.checkTime(ctx, p); err != nil {
 		return nil, err
 	}
-	if err := a.checkRoom(op, p.id.String(), p.batch); err != nil {
+	if err := a.checkRoom(ctx, op, p.id.String(), p.batch); err != nil {
 		return nil, err
 	}
 	var names []lun.NAA
@@ -191,7 +191,7 @@ func (a *Array) prepare(ctx context.Context, p *pending, sources []sourceLUN) (*
 	if err := fpPrepareAfterTargets.Hit(ctx); err != nil {
 		return nil, injected(op, err)
 	}
-	total, _, _ := b.Extents()
+	total, _, _ := b.Pieces()
 	return &prepared{Targets: p.targets, Extents: total, Predicted: b.Predict()}, nil
 }
 
@@ -203,12 +203,18 @@ func (a *Array) checkTime(ctx context.Context, p *pending) error {
 		return err
 	}
 	predicted := p.batch.Predict()
-	total, most, worst := p.batch.Extents()
+	total, most, worst := p.batch.Pieces()
 	if predicted > a.cfg.CloneLimit {
+		pieces, fewer := "", "Put fewer LUNs in the set"
+		if total > 0 {
+			pieces = fmt.Sprintf(": the LUNs have %d extents, %d of them in %s", total, most, worst)
+		}
+		if quicker := a.store.Quicken(worst); quicker != "" {
+			fewer = quicker + ", put fewer LUNs in the set"
+		}
 		return &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "prepare set", Object: p.id.String(),
-			Reason: fmt.Sprintf("cloning would hold writes for about %v, longer than the limit of %v: the LUNs have %d extents, %d of them in %s",
-				predicted.Round(time.Millisecond), a.cfg.CloneLimit, total, most, worst),
-			Remedy: fmt.Sprintf("Defragment %s on the array (%s), put fewer LUNs in the set, or raise --clone-limit to at most %v", worst, a.store.Defragment(worst), maxCloneLimit)}
+			Reason: fmt.Sprintf("cloning would hold writes for about %v, longer than the limit of %v", predicted.Round(time.Millisecond), a.cfg.CloneLimit) + pieces,
+			Remedy: fmt.Sprintf("%s, or raise --clone-limit to at most %v", fewer, maxCloneLimit)}
 	}
 	all := predicted
 	for _, o := range a.unfinished(func(o *pending) bool { return o != p }) {
@@ -223,27 +229,34 @@ func (a *Array) checkTime(ctx context.Context, p *pending) error {
 	return nil
 }
 
-// checkRoom refuses below the watermark, and when the clones' metadata (about
-// 64 bytes an extent) would go there.
-func (a *Array) checkRoom(op, object string, b *file.Batch) error {
-	sp, err := a.store.Space()
+// checkRoom refuses below the watermark, and when what the copies take at once
+// would go there.
+func (a *Array) checkRoom(ctx context.Context, op, object string, b backend.Batch) error {
+	sp, err := a.store.Space(ctx)
 	if err != nil {
 		return err
 	}
 	need := a.watermark(sp)
 	if b != nil {
-		total, _, _ := b.Extents()
-		need += total * 64
+		need += b.Takes()
 	}
 	if sp.Free < need {
 		return &vss.Error{Code: vss.VSS_E_INSUFFICIENT_STORAGE, Op: op, Object: object,
 			Reason: fmt.Sprintf("the array has %d MiB free and keeps %d MiB for what is written to its LUNs", sp.Free>>20, need>>20),
 			Remedy: "Delete copies that are no longer needed, or enlarge the array's store"}
 	}
+	if keep := a.part(sp.MetadataTotal); sp.MetadataFree < keep {
+		return &vss.Error{Code: vss.VSS_E_INSUFFICIENT_STORAGE, Op: op, Object: object,
+			Reason: fmt.Sprintf("the array has %d KiB free for metadata and keeps %d KiB for what is written to its LUNs", sp.MetadataFree>>10, keep>>10),
+			Remedy: "Delete copies that are no longer needed, or enlarge the pool's metadata"}
+	}
 	return nil
 }
 
-func (a *Array) watermark(sp file.Space) uint64 { return uint64(float64(sp.Total) * a.cfg.Watermark) }
+func (a *Array) watermark(sp backend.Space) uint64 { return a.part(sp.Total) }
+
+// part is what is kept free of a whole.
+func (a *Array) part(whole uint64) uint64 { return uint64(float64(whole) * a.cfg.Watermark) }
 
 // enter gives a host's call on a pending set the set, locked.
 func (a *Array) enter(ctx context.Context, op, host string, set vss.ID, want phase) (*pending, error) {
@@ -409,7 +422,7 @@ func (a *Array) discard(ctx context.Context, p *pending) error {
 		return injected(op, err)
 	}
 	if p.batch != nil {
-		if err := p.batch.Discard(); err != nil {
+		if err := p.batch.Discard(ctx); err != nil {
 			return err
 		}
 	}

@@ -52,9 +52,13 @@ type Info struct {
 	Copies         int           `json:"copies"`
 	Sets           int           `json:"sets"`
 	Hosts          int           `json:"hosts"`
-	Strays         []string      `json:"strays"`                // files in the store that are not in the database
-	Portals        []string      `json:"portals,omitempty"`     // iSCSI
-	Served         []Served      `json:"served,omitempty"`      // all transports to other machines
+	Strays         []string      `json:"strays"`            // files in the store that are not in the database
+	Portals        []string      `json:"portals,omitempty"` // iSCSI
+	Served         []Served      `json:"served,omitempty"`  // all transports to other machines
+	Backend        string        `json:"backend"`           // file, lvmthin
+	MetadataTotal  uint64        `json:"metadata_total_bytes,omitempty"`
+	MetadataFree   uint64        `json:"metadata_free_bytes,omitempty"`
+	Warnings       []string      `json:"warnings,omitempty"`    // about the store
 	Differences    []string      `json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
 	Lost           []string      `json:"lost"`                  // LUNs whose file is missing
 }
@@ -84,7 +88,8 @@ func (c *AdminClient) Info(ctx context.Context) (Info, error) {
 		WatermarkBytes: m.WatermarkBytes, CloneLimit: time.Duration(m.CloneLimitNs), ClonePerFile: time.Duration(m.ClonePerFileNs),
 		ClonePerExtent: time.Duration(m.ClonePerExtentNs), ClonesAtOnce: int(m.ClonesAtOnce), LastCommit: time.Duration(m.LastCommitNs),
 		Endpoints: m.Endpoints, DataSocket: m.DataSocket, LUNs: int(m.Luns), Copies: int(m.Copies), Sets: int(m.Sets), Hosts: int(m.Hosts),
-		Strays: m.Strays, Portals: m.Portals, Served: served, Differences: m.Differences, Lost: m.Lost}, nil
+		Strays: m.Strays, Portals: m.Portals, Served: served, Differences: m.Differences, Lost: m.Lost,
+		Backend: m.Backend, MetadataTotal: m.MetadataTotalBytes, MetadataFree: m.MetadataFreeBytes, Warnings: m.Warnings}, nil
 }
 
 // CreateLUN makes an empty thin LUN of size bytes; name may be empty.

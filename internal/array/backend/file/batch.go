@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -25,18 +26,12 @@ var (
 	fpAfterFsync    = failpoint.New("array.postcommit.after-fsync")
 )
 
-// Source is one LUN to copy.
-type Source struct {
-	NAA  lun.NAA
-	Size uint64 // bytes
-}
-
 // Batch copies LUNs at one point in time. Its methods are called one at a
 // time, in the order of the package documentation; Discard ends it at any
 // point after the call before has returned.
 type Batch struct {
 	s        *Store
-	sources  []Source
+	sources  []backend.Source
 	targets  []lun.NAA // those whose file was made
 	src, dst []*os.File
 	extents  []uint64
@@ -44,7 +39,15 @@ type Batch struct {
 }
 
 // Begin opens the sources of a batch. Nothing is made or changed.
-func (s *Store) Begin(sources []Source) (*Batch, error) {
+func (s *Store) Begin(_ context.Context, sources []backend.Source) (backend.Batch, error) {
+	b, err := s.begin(sources)
+	if err != nil {
+		return nil, err // not a Batch that is nil
+	}
+	return b, nil
+}
+
+func (s *Store) begin(sources []backend.Source) (*Batch, error) {
 	b := &Batch{s: s, sources: slices.Clone(sources), extents: make([]uint64, len(sources))}
 	for _, p := range sources {
 		f, err := os.Open(s.Path(p.NAA))
@@ -119,9 +122,9 @@ func countExtents(fd int) (uint64, error) {
 	return uint64(req.mapped), nil
 }
 
-// Extents is the number of extents of all sources, and of the worst one with
-// its name.
-func (b *Batch) Extents() (total, most uint64, worst lun.NAA) {
+// Pieces is the number of extents of all sources, and of the worst one with its
+// name.
+func (b *Batch) Pieces() (total, most uint64, worst lun.NAA) {
 	for i, n := range b.extents {
 		total += n
 		if n >= most {
@@ -133,8 +136,14 @@ func (b *Batch) Extents() (total, most uint64, worst lun.NAA) {
 
 // Predict is how long Commit is expected to take.
 func (b *Batch) Predict() time.Duration {
-	total, _, _ := b.Extents()
+	total, _, _ := b.Pieces()
 	return b.s.rate.Predict(len(b.sources), total)
+}
+
+// Takes is what the clones' own records of extents need, about 64 bytes each.
+func (b *Batch) Takes() uint64 {
+	total, _, _ := b.Pieces()
+	return total * 64
 }
 
 // MakeTargets makes the empty target files, parallel to the sources, and keeps
@@ -222,7 +231,7 @@ func (b *Batch) Persist(ctx context.Context, took time.Duration) error {
 	if !b.cloned {
 		return &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "make copies durable", Reason: "they were not all cloned", Remedy: "Abort the set and create it again"}
 	}
-	total, _, _ := b.Extents()
+	total, _, _ := b.Pieces()
 	b.s.rate.learn(len(b.sources), total, took)
 	if err := fpBeforeFsync.Hit(ctx); err != nil {
 		return failed("make copies durable", "", "injected", "Disarm the failpoint", err)
@@ -256,11 +265,11 @@ const persistAtOnce = 8
 func (b *Batch) Finish() { b.close() }
 
 // Discard removes the targets.
-func (b *Batch) Discard() error {
+func (b *Batch) Discard(ctx context.Context) error {
 	b.close()
 	var errs []error
 	for _, n := range b.targets {
-		errs = append(errs, b.s.Remove(n))
+		errs = append(errs, b.s.Remove(ctx, n))
 	}
 	return errors.Join(errs...)
 }

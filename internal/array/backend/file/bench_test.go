@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/internal/array/backend"
 )
 
 // BenchmarkBatch times the phases of copying LUNs of 20 extents, and the bare
@@ -14,11 +16,11 @@ import (
 func BenchmarkBatch(b *testing.B) {
 	s, _ := newStore(b)
 	for _, luns := range []int{1, 16, 64} {
-		var sources []Source
+		var sources []backend.Source
 		for range luns {
 			n := newLUN(b, s, 16<<20)
 			fragment(b, s, n, 20)
-			sources = append(sources, Source{n, 16 << 20})
+			sources = append(sources, backend.Source{NAA: n, Size: 16 << 20})
 		}
 		b.Run(fmt.Sprint(luns), func(b *testing.B) {
 			var prepare, commit, persist, bare time.Duration
@@ -35,7 +37,7 @@ func BenchmarkBatch(b *testing.B) {
 					b.Fatal(err)
 				}
 				prepare, commit, persist = prepare+t1.Sub(t0), commit+t2.Sub(t1), persist+time.Since(t2)
-				if err := batch.Discard(); err != nil {
+				if err := batch.Discard(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 
@@ -47,7 +49,7 @@ func BenchmarkBatch(b *testing.B) {
 					}
 				}
 				bare += time.Since(t3)
-				if err := batch.Discard(); err != nil {
+				if err := batch.Discard(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -80,7 +81,7 @@ func canReflink(dir string) (bool, error) {
 	}
 	defer os.Remove(b.Name())
 	defer b.Close()
-	if _, err := a.Write(make([]byte, Align)); err != nil {
+	if _, err := a.Write(make([]byte, backend.Align)); err != nil {
 		return false, failed("open store", dir, "files cannot be written in it", "Check that it has free space", err)
 	}
 	return unix.IoctlFileClone(int(b.Fd()), int(a.Fd())) == nil, nil

@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop/looptest"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -98,11 +100,11 @@ func TestPersistSurvivesPowerFailure(t *testing.T) {
 				dev := looptest.NewHost(t).Attach(t, disk, false)
 				looptest.Mkfs(t, fs, dev.Path)
 				s := openOn(t, looptest.Mount(t, fs, dev.Path, ""))
-				var sources []Source
+				var sources []backend.Source
 				for range 3 {
-					n := newLUN(t, s, 4*MinSize)
-					want = append(want, fill(t, s, n, MinSize))
-					sources = append(sources, Source{n, 4 * MinSize})
+					n := newLUN(t, s, 4*backend.MinSize)
+					want = append(want, fill(t, s, n, backend.MinSize))
+					sources = append(sources, backend.Source{NAA: n, Size: 4 * backend.MinSize})
 				}
 				b := begin(t, s, sources)
 				targets = b.targets
@@ -120,7 +122,7 @@ func TestPersistSurvivesPowerFailure(t *testing.T) {
 			s := openOn(t, looptest.Mount(t, fs, dev.Path, ""))
 			for i, n := range targets {
 				got, err := os.ReadFile(s.Path(n))
-				if err != nil || len(got) != 4*MinSize || !bytes.Equal(got[:MinSize], want[i]) {
+				if err != nil || len(got) != 4*backend.MinSize || !bytes.Equal(got[:backend.MinSize], want[i]) {
 					t.Errorf("copy %d is lost: %d bytes, %v", i, len(got), err)
 				}
 			}
@@ -140,7 +142,7 @@ func TestBtrfsCountsWhatIsCloned(t *testing.T) {
 	}
 	defer f.Close()
 	for i := range extents {
-		if _, err := f.WriteAt(make([]byte, Align), int64(i)*Align); err != nil {
+		if _, err := f.WriteAt(make([]byte, backend.Align), int64(i)*backend.Align); err != nil {
 			t.Fatal(err)
 		}
 		if err := unix.Fdatasync(int(f.Fd())); err != nil {
@@ -149,12 +151,12 @@ func TestBtrfsCountsWhatIsCloned(t *testing.T) {
 	}
 	counted := func() uint64 {
 		t.Helper()
-		b := begin(t, s, []Source{{n, 16 << 20}})
+		b := begin(t, s, []backend.Source{{NAA: n, Size: 16 << 20}})
 		if _, err := b.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		b.Finish() // the copy stays: what is defragmented has shared blocks
-		total, _, _ := b.Extents()
+		total, _, _ := b.Pieces()
 		return total
 	}
 	total := counted()
@@ -165,9 +167,9 @@ func TestBtrfsCountsWhatIsCloned(t *testing.T) {
 	if total < extents || total > extents+2 {
 		t.Errorf("counted %d, want %d; FIEMAP shows %d", total, extents, shown)
 	}
-	looptest.Run(t, "sh", "-c", s.Defragment(n))
+	looptest.Run(t, "sh", "-c", s.defragment(n))
 	if after := counted(); after > extents/10 {
-		t.Errorf("%d of %d extents are left by %s", after, extents, s.Defragment(n))
+		t.Errorf("%d of %d extents are left by %s", after, extents, s.defragment(n))
 	}
 }
 
@@ -177,7 +179,7 @@ func TestBtrfsWritesInPlace(t *testing.T) {
 	looptest.Run(t, "chattr", "+c", dir) // inherited, and not to be had together with writing in place
 	s := openOn(t, dir)
 	n := newLUN(t, s, 16<<20)
-	fill(t, s, n, 4*MinSize)
+	fill(t, s, n, 4*backend.MinSize)
 	f, err := os.OpenFile(s.Path(n), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +198,7 @@ func TestBtrfsWritesInPlace(t *testing.T) {
 	}
 	before := count()
 	for i := range 200 {
-		if _, err := f.WriteAt([]byte("again"), int64(i)*4*Align); err != nil {
+		if _, err := f.WriteAt([]byte("again"), int64(i)*4*backend.Align); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,11 +211,11 @@ func TestBtrfsWritesInPlace(t *testing.T) {
 // moved here keeps its kind.
 func TestBtrfsClonesBothKinds(t *testing.T) {
 	s := openOn(t, on(t, "btrfs"))
-	moved := newLUN(t, s, MinSize)
+	moved := newLUN(t, s, backend.MinSize)
 	if err := os.Remove(s.Path(moved)); err != nil {
 		t.Fatal(err)
 	}
-	want := bytes.Repeat([]byte("moved..."), MinSize/8)
+	want := bytes.Repeat([]byte("moved..."), backend.MinSize/8)
 	elsewhere := filepath.Join(s.Dir(), "elsewhere")
 	if err := os.WriteFile(elsewhere, want, 0o600); err != nil {
 		t.Fatal(err)
@@ -221,10 +223,10 @@ func TestBtrfsClonesBothKinds(t *testing.T) {
 	if err := os.Rename(elsewhere, s.Path(moved)); err != nil {
 		t.Fatal(err)
 	}
-	made := newLUN(t, s, MinSize)
-	also := fill(t, s, made, MinSize)
-	b := begin(t, s, []Source{{moved, MinSize}, {made, MinSize}})
-	defer b.Discard()
+	made := newLUN(t, s, backend.MinSize)
+	also := fill(t, s, made, backend.MinSize)
+	b := begin(t, s, []backend.Source{{NAA: moved, Size: backend.MinSize}, {NAA: made, Size: backend.MinSize}})
+	defer b.Discard(context.WithoutCancel(t.Context()))
 	if _, err := b.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

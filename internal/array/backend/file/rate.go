@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/umbra-vss/umbra/internal/array/backend"
 )
 
 // Rate predicts how long cloning takes. It is safe for concurrent use.
@@ -172,9 +174,9 @@ func fragmented(path string, extents int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	block := make([]byte, Align)
+	block := make([]byte, backend.Align)
 	for i := range extents {
-		if _, err := f.WriteAt(block, int64(i)*2*Align); err != nil {
+		if _, err := f.WriteAt(block, int64(i)*2*backend.Align); err != nil {
 			f.Close()
 			return nil, err
 		}

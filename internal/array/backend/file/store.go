@@ -7,22 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/umbra-vss/umbra/internal/host/volume"
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
-)
-
-// Align is what the size of a LUN is a multiple of, and MinSize the smallest
-// LUN, in bytes.
-const (
-	Align   = 4096
-	MinSize = 1 << 20
 )
 
 // Config says where a store is.
@@ -32,6 +24,8 @@ type Config struct {
 	ImageSize int64  // bytes of a new image; 0: 64 GiB, at most 80 % of what is free
 	Log       *slog.Logger
 }
+
+var _ backend.Store = (*Store)(nil)
 
 // Store is an open store. Its methods are safe for concurrent use; calls for
 // one LUN must not overlap with its Remove.
@@ -102,7 +96,7 @@ func (s *Store) Image() string { return s.image }
 func (s *Store) Path(n lun.NAA) string { return filepath.Join(s.luns, n.String()) }
 
 // Create makes an empty, sparse, durable LUN of size bytes.
-func (s *Store) Create(n lun.NAA, size uint64) error {
+func (s *Store) Create(_ context.Context, n lun.NAA, size uint64) error {
 	f, err := os.OpenFile(s.Path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return failed("create LUN", n.String(), "its file cannot be made", "Check the store's free space and state", err)
@@ -123,20 +117,29 @@ func (s *Store) Create(n lun.NAA, size uint64) error {
 }
 
 // Remove deletes a LUN's file. A file that is already gone is success.
-func (s *Store) Remove(n lun.NAA) error {
+func (s *Store) Remove(_ context.Context, n lun.NAA) error {
 	if err := os.Remove(s.Path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("delete LUN", n.String(), "its file cannot be removed", "Check the store's state with dmesg", err)
 	}
 	return nil
 }
 
-// Defragment is the command that an administrator can give to bring a LUN's
-// file together again.
-func (s *Store) Defragment(n lun.NAA) string {
+// Quicken is what an administrator can do to bring a LUN's file together again.
+func (s *Store) Quicken(n lun.NAA) string {
+	return "Defragment " + n.String() + " on the array (" + s.defragment(n) + ")"
+}
+
+func (s *Store) defragment(n lun.NAA) string {
 	if s.btrfs {
 		return "btrfs filesystem defragment -f -t 32M " + s.Path(n)
 	}
 	return "xfs_fsr " + s.Path(n)
+}
+
+// Describe is for administrators.
+func (s *Store) Describe(context.Context) backend.Description {
+	r := s.rate
+	return backend.Description{Kind: "file", Place: s.dir, Image: s.image, PerLUN: r.File(), PerPiece: r.Extent(), AtOnce: r.Parallel(), Last: r.Last()}
 }
 
 // Size returns a LUN's size in bytes; VSS_E_OBJECT_NOT_FOUND if its file is gone.
@@ -159,7 +162,7 @@ func (s *Store) Allocated(n lun.NAA) uint64 {
 
 // List returns the LUNs that have a file, and the names of other files beside
 // them.
-func (s *Store) List() (luns []lun.NAA, others []string, err error) {
+func (s *Store) List(context.Context) (luns []lun.NAA, others []string, err error) {
 	entries, err := os.ReadDir(s.luns)
 	if err != nil {
 		return nil, nil, failed("list store", s.luns, "the folder cannot be read", "Check that the store is mounted", err)
@@ -175,20 +178,17 @@ func (s *Store) List() (luns []lun.NAA, others []string, err error) {
 	return luns, others, nil
 }
 
-// Space is how full the store is, in bytes. For a store on its own image, Free
-// is the lesser of what the image and the filesystem under it have left.
-type Space struct{ Total, Free uint64 }
-
-// Space asks the filesystems.
-func (s *Store) Space() (Space, error) {
+// Space asks the filesystems. For a store on its own image, Free is the lesser of
+// what the image and the filesystem under it have left.
+func (s *Store) Space(context.Context) (backend.Space, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.luns, &st); err != nil {
-		return Space{}, failed("measure store", s.luns, "its free space is unknown", "Check that the store is mounted", err)
+		return backend.Space{}, failed("measure store", s.luns, "its free space is unknown", "Check that the store is mounted", err)
 	}
-	sp := Space{Total: st.Blocks * uint64(st.Bsize), Free: st.Bavail * uint64(st.Bsize)}
+	sp := backend.Space{Total: st.Blocks * uint64(st.Bsize), Free: st.Bavail * uint64(st.Bsize)}
 	if s.image != "" {
 		if err := unix.Statfs(filepath.Dir(s.image), &st); err != nil {
-			return Space{}, failed("measure store", s.image, "the free space under it is unknown", "Check the filesystem of the image", err)
+			return backend.Space{}, failed("measure store", s.image, "the free space under it is unknown", "Check the filesystem of the image", err)
 		}
 		sp.Free = min(sp.Free, st.Bavail*uint64(st.Bsize))
 	}
@@ -200,117 +200,40 @@ func (s *Store) Space() (Space, error) {
 // them stops the store.
 func (s *Store) Devices(ctx context.Context) map[uint64]string {
 	out := map[uint64]string{}
-	Beneath(ctx, s.luns, out)
+	backend.Beneath(ctx, s.luns, out)
 	if s.image != "" {
-		Beneath(ctx, filepath.Dir(s.image), out)
+		backend.Beneath(ctx, filepath.Dir(s.image), out)
 	}
 	return out
 }
 
-// Beneath adds the device numbers of the filesystem of path, and of those
-// beneath it, to out with path as value. A btrfs has several: st_dev is its
-// subvolume's, and a mount of another subvolume freezes it as well.
-func Beneath(ctx context.Context, path string, out map[uint64]string) {
-	add := func(dev uint64) {
-		if out[dev] == "" {
-			out[dev] = path
-		}
-	}
-	var st unix.Stat_t
-	if unix.Stat(path, &st) == nil {
-		add(st.Dev)
-	}
-	devs, err := volume.Stack(ctx, path)
-	if err != nil {
-		return // the filesystem of path itself is the least that is known
-	}
-	for _, dev := range devs {
-		add(dev)
-	}
-}
-
-// waitPoll is how often a condition on descriptors of other processes is asked
-// again: nothing announces the end of a lock.
-const waitPoll = 5 * time.Millisecond
-
 // WaitUnheld waits until nobody holds the LUN, at most for d, and returns who
-// still does. A detached loop device lets go of its
-// file some milliseconds after the call that detached it.
+// still does.
 func (s *Store) WaitUnheld(ctx context.Context, n lun.NAA, d time.Duration) ([]uint32, error) {
-	deadline := time.Now().Add(d)
-	for {
-		h, err := s.Holders(n)
-		if err != nil || len(h) == 0 || time.Now().After(deadline) {
-			return h, err
-		}
-		select {
-		case <-ctx.Done():
-			return h, given(ctx, "wait for LUN", n.String())
-		case <-time.After(waitPoll):
-		}
+	h, err := backend.WaitUnheld(ctx, s.Path(n), d)
+	if ctx.Err() != nil && err != nil {
+		return h, given(ctx, "wait for LUN", n.String())
 	}
+	if err != nil {
+		return h, failed("read LUN", n.String(), "who holds it is unknown", "Check that the store is a local filesystem", err)
+	}
+	return h, nil
 }
-
-// holdBase is where the locks that say who holds a LUN begin: beyond any
-// offset of data.
-const holdBase = 1 << 62
 
 // Descriptor opens a LUN for a holder and marks it held for as long as the
 // open file description lives, wherever it is passed on to. The caller closes
 // the file.
 func (s *Store) Descriptor(n lun.NAA, readOnly bool, holder uint32) (*os.File, error) {
-	mode := os.O_RDWR
-	if readOnly {
-		mode = os.O_RDONLY
-	}
-	f, err := os.OpenFile(s.Path(n), mode, 0)
+	f, err := backend.Open(s.Path(n), readOnly, holder)
 	if err != nil {
-		return nil, failed("open LUN", n.String(), "its file cannot be opened", "Check the store, then delete the LUN if its file is lost", err)
-	}
-	lk := unix.Flock_t{Type: unix.F_RDLCK, Start: holdBase + int64(holder), Len: 1}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk); err != nil {
-		f.Close()
-		return nil, failed("open LUN", n.String(), "it cannot be marked as held", "Check that the store is a local filesystem", err)
+		return nil, failed("open LUN", n.String(), "its file cannot be opened and marked as held", "Check the store, then delete the LUN if its file is lost", err)
 	}
 	return f, nil
 }
 
 // Holders lists who holds the LUN now, in ascending order.
 func (s *Store) Holders(n lun.NAA) ([]uint32, error) {
-	f, err := os.Open(s.Path(n))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, failed("read LUN", n.String(), "its file cannot be opened", "Check the store", err)
-	}
-	defer f.Close()
-	out, err := holdersBetween(f, holdBase, holdBase+1<<32)
-	slices.Sort(out)
-	return slices.Compact(out), err
-}
-
-// holdersBetween asks for conflicts until none is left. Which of several the
-// kernel reports first is not defined, so both sides of each are asked again.
-func holdersBetween(f *os.File, from, to int64) ([]uint32, error) {
-	var out []uint32
-	for from < to {
-		lk := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
-		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lk); err != nil {
-			return nil, failed("read LUN", f.Name(), "who holds it is unknown", "Check that the store is a local filesystem", err)
-		}
-		if lk.Type == unix.F_UNLCK {
-			break
-		}
-		out = append(out, uint32(lk.Start-holdBase))
-		more, err := holdersBetween(f, from, lk.Start)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, more...)
-		from = lk.Start + 1
-	}
-	return out, nil
+	return s.WaitUnheld(context.Background(), n, 0)
 }
 
 func syncDir(dir string) error {

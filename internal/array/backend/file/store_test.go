@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
@@ -57,7 +58,7 @@ func closeForGood(t testing.TB, s *Store) {
 func newLUN(t testing.TB, s *Store, size uint64) lun.NAA {
 	t.Helper()
 	n := name(t)
-	if err := s.Create(n, size); err != nil {
+	if err := s.Create(t.Context(), n, size); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -95,7 +96,7 @@ func fragment(t testing.TB, s *Store, n lun.NAA, extents int) {
 	}
 	defer f.Close()
 	for i := range extents {
-		if _, err := f.WriteAt(make([]byte, Align), int64(i)*2*Align); err != nil {
+		if _, err := f.WriteAt(make([]byte, backend.Align), int64(i)*2*backend.Align); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -106,8 +107,8 @@ func fragment(t testing.TB, s *Store, n lun.NAA, extents int) {
 
 func TestImageIsAdopted(t *testing.T) {
 	s, cfg := newStore(t)
-	n := newLUN(t, s, MinSize)
-	want := fill(t, s, n, MinSize)
+	n := newLUN(t, s, backend.MinSize)
+	want := fill(t, s, n, backend.MinSize)
 
 	// A LUN in use keeps the store mounted through a clean close.
 	f, err := s.Descriptor(n, true, 7)
@@ -189,7 +190,7 @@ func TestNoMkfs(t *testing.T) {
 func TestHolders(t *testing.T) { onEach(t, holders) }
 
 func holders(t *testing.T, s *Store) {
-	n := newLUN(t, s, MinSize)
+	n := newLUN(t, s, backend.MinSize)
 	var files []*os.File
 	for _, who := range []uint32{3, 0, 1 << 31, 4, 3, 5} {
 		f, err := s.Descriptor(n, who%2 == 1, who)
@@ -222,7 +223,7 @@ func TestStaleReadOnlyFlag(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Truncate(MinSize); err != nil {
+	if err := f.Truncate(backend.MinSize); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // likely the same device twice
@@ -249,8 +250,8 @@ func TestStaleReadOnlyFlag(t *testing.T) {
 func TestLoopDeviceHoldsItsLUN(t *testing.T) { onEach(t, loopDeviceHoldsItsLUN) }
 
 func loopDeviceHoldsItsLUN(t *testing.T, s *Store) {
-	n := newLUN(t, s, MinSize)
-	fill(t, s, n, MinSize)
+	n := newLUN(t, s, backend.MinSize)
+	fill(t, s, n, backend.MinSize)
 	f, err := s.Descriptor(n, true, 42)
 	if err != nil {
 		t.Fatal(err)
@@ -285,12 +286,12 @@ func loopDeviceHoldsItsLUN(t *testing.T, s *Store) {
 func TestBatch(t *testing.T) { onEach(t, batch) }
 
 func batch(t *testing.T, s *Store) {
-	var sources []Source
+	var sources []backend.Source
 	var want [][]byte
 	for range 5 {
-		n := newLUN(t, s, 4*MinSize)
-		want = append(want, fill(t, s, n, MinSize))
-		sources = append(sources, Source{n, 4 * MinSize})
+		n := newLUN(t, s, 4*backend.MinSize)
+		want = append(want, fill(t, s, n, backend.MinSize))
+		sources = append(sources, backend.Source{NAA: n, Size: 4 * backend.MinSize})
 	}
 	b := begin(t, s, sources)
 	targets := b.targets
@@ -299,7 +300,7 @@ func batch(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	for _, p := range sources { // writes after the commit are not in the copy
-		fill(t, s, p.NAA, MinSize)
+		fill(t, s, p.NAA, backend.MinSize)
 	}
 	if err := b.Persist(t.Context(), took); err != nil {
 		t.Fatal(err)
@@ -307,7 +308,7 @@ func batch(t *testing.T, s *Store) {
 	b.Finish()
 	for i, n := range targets {
 		got, err := os.ReadFile(s.Path(n))
-		if err != nil || len(got) != 4*MinSize || !bytes.Equal(got[:MinSize], want[i]) {
+		if err != nil || len(got) != 4*backend.MinSize || !bytes.Equal(got[:backend.MinSize], want[i]) {
 			t.Fatalf("copy %d differs: %v", i, err)
 		}
 	}
@@ -316,13 +317,13 @@ func batch(t *testing.T, s *Store) {
 	}
 }
 
-func begin(t testing.TB, s *Store, sources []Source) *Batch {
+func begin(t testing.TB, s *Store, sources []backend.Source) *Batch {
 	t.Helper()
 	var names []lun.NAA
 	for range sources {
 		names = append(names, name(t))
 	}
-	b, err := s.Begin(sources)
+	b, err := s.begin(sources)
 	if err == nil {
 		err = b.Count(t.Context())
 	}
@@ -338,9 +339,9 @@ func begin(t testing.TB, s *Store, sources []Source) *Batch {
 func TestBatchIsAllOrNothing(t *testing.T) { onEach(t, batchIsAllOrNothing) }
 
 func batchIsAllOrNothing(t *testing.T, s *Store) {
-	var sources []Source
+	var sources []backend.Source
 	for range 3 {
-		sources = append(sources, Source{newLUN(t, s, MinSize), MinSize})
+		sources = append(sources, backend.Source{NAA: newLUN(t, s, backend.MinSize), Size: backend.MinSize})
 	}
 	b := begin(t, s, sources)
 	disarm, err := failpoint.Arm("array.commit.before-clone=2*error")
@@ -354,13 +355,13 @@ func batchIsAllOrNothing(t *testing.T, s *Store) {
 	if err := b.Persist(t.Context(), 0); vss.CodeOf(err) != vss.VSS_E_BAD_STATE {
 		t.Fatalf("half a batch was made durable: %v", err)
 	}
-	if err := b.Discard(); err != nil {
+	if err := b.Discard(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Discard(); err != nil {
+	if err := b.Discard(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal("discarding twice:", err)
 	}
-	luns, others, err := s.List()
+	luns, others, err := s.List(t.Context())
 	if err != nil || len(luns) != 3 || len(others) != 0 {
 		t.Fatalf("left over: %v %v %v", luns, others, err)
 	}
@@ -372,10 +373,10 @@ func extentsArePredicted(t *testing.T, s *Store) {
 	n := newLUN(t, s, 64<<20)
 	smooth := newLUN(t, s, 64<<20)
 	fragment(t, s, n, 5000)
-	fill(t, s, smooth, MinSize)
-	b := begin(t, s, []Source{{smooth, 64 << 20}, {n, 64 << 20}})
-	defer b.Discard()
-	total, most, worst := b.Extents()
+	fill(t, s, smooth, backend.MinSize)
+	b := begin(t, s, []backend.Source{{NAA: smooth, Size: 64 << 20}, {NAA: n, Size: 64 << 20}})
+	defer b.Discard(context.WithoutCancel(t.Context()))
+	total, most, worst := b.Pieces()
 	if worst != n || most != 5000 || total < 5001 || total > 5010 {
 		t.Fatalf("total %d, most %d of %s; want 5000 of %s", total, most, worst, n)
 	}
@@ -393,14 +394,14 @@ func extentsArePredicted(t *testing.T, s *Store) {
 func TestCountHonoursContext(t *testing.T) { onEach(t, countHonoursContext) }
 
 func countHonoursContext(t *testing.T, s *Store) {
-	n := newLUN(t, s, MinSize)
+	n := newLUN(t, s, backend.MinSize)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	b, err := s.Begin([]Source{{n, MinSize}})
+	b, err := s.begin([]backend.Source{{NAA: n, Size: backend.MinSize}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Discard()
+	defer b.Discard(context.WithoutCancel(t.Context()))
 	// The flush of a clean file may win the race; what must not happen is
 	// another error.
 	if err := b.Count(ctx); err != nil && !errors.Is(err, context.Canceled) {

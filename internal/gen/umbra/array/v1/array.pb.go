@@ -154,33 +154,37 @@ func (*InfoRequest) Descriptor() ([]byte, []int) {
 }
 
 type InfoResponse struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	ArrayId          string                 `protobuf:"bytes,1,opt,name=array_id,json=arrayId,proto3" json:"array_id,omitempty"`
-	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Prefix           string                 `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	Store            string                 `protobuf:"bytes,4,opt,name=store,proto3" json:"store,omitempty"` // folder of the LUN files
-	Image            string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"` // image file under it, "" if the folder reflinks by itself
-	TotalBytes       uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
-	FreeBytes        uint64                 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`                // what new data can use, above the watermark or not
-	WatermarkBytes   uint64                 `protobuf:"varint,8,opt,name=watermark_bytes,json=watermarkBytes,proto3" json:"watermark_bytes,omitempty"` // no copy or LUN is made below this
-	CloneLimitNs     int64                  `protobuf:"varint,9,opt,name=clone_limit_ns,json=cloneLimitNs,proto3" json:"clone_limit_ns,omitempty"`
-	ClonePerFileNs   int64                  `protobuf:"varint,10,opt,name=clone_per_file_ns,json=clonePerFileNs,proto3" json:"clone_per_file_ns,omitempty"`       // measured
-	ClonePerExtentNs int64                  `protobuf:"varint,11,opt,name=clone_per_extent_ns,json=clonePerExtentNs,proto3" json:"clone_per_extent_ns,omitempty"` // measured
-	ClonesAtOnce     int32                  `protobuf:"varint,12,opt,name=clones_at_once,json=clonesAtOnce,proto3" json:"clones_at_once,omitempty"`               // measured
-	LastCommitNs     int64                  `protobuf:"varint,13,opt,name=last_commit_ns,json=lastCommitNs,proto3" json:"last_commit_ns,omitempty"`               // 0 before the first since the array started
-	Endpoints        []string               `protobuf:"bytes,14,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	DataSocket       string                 `protobuf:"bytes,15,opt,name=data_socket,json=dataSocket,proto3" json:"data_socket,omitempty"`
-	Luns             uint32                 `protobuf:"varint,16,opt,name=luns,proto3" json:"luns,omitempty"`
-	Copies           uint32                 `protobuf:"varint,17,opt,name=copies,proto3" json:"copies,omitempty"`
-	Sets             uint32                 `protobuf:"varint,18,opt,name=sets,proto3" json:"sets,omitempty"`
-	Hosts            uint32                 `protobuf:"varint,19,opt,name=hosts,proto3" json:"hosts,omitempty"`
-	Strays           []string               `protobuf:"bytes,20,rep,name=strays,proto3" json:"strays,omitempty"`           // files in the store that are not in the database
-	Lost             []string               `protobuf:"bytes,21,rep,name=lost,proto3" json:"lost,omitempty"`               // LUNs whose file is missing
-	Portals          []string               `protobuf:"bytes,22,rep,name=portals,proto3" json:"portals,omitempty"`         // iSCSI, "address:port"
-	Differences      []string               `protobuf:"bytes,23,rep,name=differences,proto3" json:"differences,omitempty"` // what was exported otherwise than the database says, when the array started
-	Served           []*Served              `protobuf:"bytes,24,rep,name=served,proto3" json:"served,omitempty"`           // all transports to other machines
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	ArrayId            string                 `protobuf:"bytes,1,opt,name=array_id,json=arrayId,proto3" json:"array_id,omitempty"`
+	Name               string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Prefix             string                 `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Store              string                 `protobuf:"bytes,4,opt,name=store,proto3" json:"store,omitempty"` // folder of the LUN files
+	Image              string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"` // image file under it, "" if the folder reflinks by itself
+	TotalBytes         uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	FreeBytes          uint64                 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`                // what new data can use, above the watermark or not
+	WatermarkBytes     uint64                 `protobuf:"varint,8,opt,name=watermark_bytes,json=watermarkBytes,proto3" json:"watermark_bytes,omitempty"` // no copy or LUN is made below this
+	CloneLimitNs       int64                  `protobuf:"varint,9,opt,name=clone_limit_ns,json=cloneLimitNs,proto3" json:"clone_limit_ns,omitempty"`
+	ClonePerFileNs     int64                  `protobuf:"varint,10,opt,name=clone_per_file_ns,json=clonePerFileNs,proto3" json:"clone_per_file_ns,omitempty"`       // measured
+	ClonePerExtentNs   int64                  `protobuf:"varint,11,opt,name=clone_per_extent_ns,json=clonePerExtentNs,proto3" json:"clone_per_extent_ns,omitempty"` // measured
+	ClonesAtOnce       int32                  `protobuf:"varint,12,opt,name=clones_at_once,json=clonesAtOnce,proto3" json:"clones_at_once,omitempty"`               // measured
+	LastCommitNs       int64                  `protobuf:"varint,13,opt,name=last_commit_ns,json=lastCommitNs,proto3" json:"last_commit_ns,omitempty"`               // 0 before the first since the array started
+	Endpoints          []string               `protobuf:"bytes,14,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	DataSocket         string                 `protobuf:"bytes,15,opt,name=data_socket,json=dataSocket,proto3" json:"data_socket,omitempty"`
+	Luns               uint32                 `protobuf:"varint,16,opt,name=luns,proto3" json:"luns,omitempty"`
+	Copies             uint32                 `protobuf:"varint,17,opt,name=copies,proto3" json:"copies,omitempty"`
+	Sets               uint32                 `protobuf:"varint,18,opt,name=sets,proto3" json:"sets,omitempty"`
+	Hosts              uint32                 `protobuf:"varint,19,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	Strays             []string               `protobuf:"bytes,20,rep,name=strays,proto3" json:"strays,omitempty"`                                                      // files in the store that are not in the database
+	Lost               []string               `protobuf:"bytes,21,rep,name=lost,proto3" json:"lost,omitempty"`                                                          // LUNs whose file is missing
+	Portals            []string               `protobuf:"bytes,22,rep,name=portals,proto3" json:"portals,omitempty"`                                                    // iSCSI, "address:port"
+	Differences        []string               `protobuf:"bytes,23,rep,name=differences,proto3" json:"differences,omitempty"`                                            // what was exported otherwise than the database says, when the array started
+	Served             []*Served              `protobuf:"bytes,24,rep,name=served,proto3" json:"served,omitempty"`                                                      // all transports to other machines
+	Backend            string                 `protobuf:"bytes,25,opt,name=backend,proto3" json:"backend,omitempty"`                                                    // file, lvmthin
+	MetadataTotalBytes uint64                 `protobuf:"varint,26,opt,name=metadata_total_bytes,json=metadataTotalBytes,proto3" json:"metadata_total_bytes,omitempty"` // 0 where metadata has no place of its own
+	MetadataFreeBytes  uint64                 `protobuf:"varint,27,opt,name=metadata_free_bytes,json=metadataFreeBytes,proto3" json:"metadata_free_bytes,omitempty"`
+	Warnings           []string               `protobuf:"bytes,28,rep,name=warnings,proto3" json:"warnings,omitempty"` // about the store, before something is refused
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *InfoResponse) Reset() {
@@ -377,6 +381,34 @@ func (x *InfoResponse) GetDifferences() []string {
 func (x *InfoResponse) GetServed() []*Served {
 	if x != nil {
 		return x.Served
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetBackend() string {
+	if x != nil {
+		return x.Backend
+	}
+	return ""
+}
+
+func (x *InfoResponse) GetMetadataTotalBytes() uint64 {
+	if x != nil {
+		return x.MetadataTotalBytes
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetMetadataFreeBytes() uint64 {
+	if x != nil {
+		return x.MetadataFreeBytes
+	}
+	return 0
+}
+
+func (x *InfoResponse) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
 	}
 	return nil
 }
@@ -3222,7 +3254,7 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\n" +
 	"\x1aumbra/array/v1/array.proto\x12\x0eumbra.array.v1\"\a\n" +
 	"\x05Empty\"\r\n" +
-	"\vInfoRequest\"\xe3\x05\n" +
+	"\vInfoRequest\"\xfb\x06\n" +
 	"\fInfoResponse\x12\x19\n" +
 	"\barray_id\x18\x01 \x01(\tR\aarrayId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -3251,7 +3283,11 @@ const file_umbra_array_v1_array_proto_rawDesc = "" +
 	"\x04lost\x18\x15 \x03(\tR\x04lost\x12\x18\n" +
 	"\aportals\x18\x16 \x03(\tR\aportals\x12 \n" +
 	"\vdifferences\x18\x17 \x03(\tR\vdifferences\x12.\n" +
-	"\x06served\x18\x18 \x03(\v2\x16.umbra.array.v1.ServedR\x06served\"@\n" +
+	"\x06served\x18\x18 \x03(\v2\x16.umbra.array.v1.ServedR\x06served\x12\x18\n" +
+	"\abackend\x18\x19 \x01(\tR\abackend\x120\n" +
+	"\x14metadata_total_bytes\x18\x1a \x01(\x04R\x12metadataTotalBytes\x12.\n" +
+	"\x13metadata_free_bytes\x18\x1b \x01(\x04R\x11metadataFreeBytes\x12\x1a\n" +
+	"\bwarnings\x18\x1c \x03(\tR\bwarnings\"@\n" +
 	"\x06Served\x12\x1c\n" +
 	"\ttransport\x18\x01 \x01(\tR\ttransport\x12\x18\n" +
 	"\aportals\x18\x02 \x03(\tR\aportals\"\xc7\x02\n" +
