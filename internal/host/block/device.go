@@ -26,6 +26,7 @@ type Device struct {
 	LUN       lun.Info   // what the device says of itself; empty for partitions and stacked devices
 	Loop      *Loop      // for loop devices
 	Partition *Partition // for partitions
+	Multipath bool       // a map that multipathd made of a LUN's paths
 }
 
 // Partition says where a partition lies on its disk.

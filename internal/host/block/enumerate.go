@@ -18,15 +18,16 @@ import (
 // partitions and stacked devices that have a size, sorted by name. Loop
 // devices that another Umbra host of this machine attached are left out, and
 // so are loop devices with nothing attached. An empty tag lists those of every
-// host, for diagnosis.
+// host, for diagnosis. Of several paths to a LUN one device is listed: the
+// multipath map, or the disk that is in use, or the first that works.
 //
 // A device that goes while the list is made is simply not in it. Errors:
 // VSS_E_UNEXPECTED if the machine's devices cannot be listed at all.
 func Enumerate(ctx context.Context, hostTag string) ([]Device, error) {
-	return list(ctx, hostTag, "")
+	return devicesOf(ctx, hostTag, "")
 }
 
-func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
+func devicesOf(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 	class := filepath.Join(sysRoot, "class/block")
 	entries, err := os.ReadDir(class)
 	if err != nil {
@@ -61,6 +62,7 @@ func list(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 		}
 		devices = append(devices, dev)
 	}
+	devices = onePerLUN(ctx, devices)
 	sort.Slice(devices, func(i, j int) bool { return devices[i].Name < devices[j].Name })
 	return devices, nil
 }
@@ -79,7 +81,7 @@ func (d Device) Foreign(hostTag string) bool {
 
 // Loops is Enumerate for attached loop devices alone.
 func Loops(ctx context.Context, hostTag string) ([]Device, error) {
-	return list(ctx, hostTag, "loop")
+	return devicesOf(ctx, hostTag, "loop")
 }
 
 // Own lists the loop devices that the host with this tag attached, which is

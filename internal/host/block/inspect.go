@@ -100,6 +100,9 @@ func inspectNumber(major, minor uint32, path string) (Device, error) {
 			break
 		}
 	}
+	if info, ok := mapInfo(dir); ok {
+		dev.LUN, dev.Multipath = info, true
+	}
 	return dev, nil
 }
 

@@ -38,7 +38,7 @@ func refuseDisk(volume string, member, disk block.Device, hostTag string) error 
 	case disk.Foreign(hostTag):
 		return unsupported(volume, fmt.Sprintf("its device %s is a LUN of another Umbra host on this machine", member.Path),
 			"Take the shadow copy on the host that the LUN is masked to")
-	case stacked(disk):
+	case stacked(disk) && !disk.Multipath:
 		return unsupported(volume, fmt.Sprintf("its device %s is built on other devices (%s), and where on their LUNs it lies is not known", member.Path, disk.Name),
 			"Put the filesystem on a LUN or a partition of one")
 	case !disk.Qualified():
