@@ -6,8 +6,11 @@ package host
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
@@ -184,7 +187,11 @@ func (m *Machine) Inspect(ctx context.Context, device string) (block.Device, err
 
 // InUse reports whether a device is mounted or claimed by another.
 func (m *Machine) InUse(ctx context.Context, d block.Device) bool {
-	return block.Claimed(ctx, d)
+	f, err := block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, vss.VSS_E_VOLUME_IN_USE)
 }
 
 // Probe reads a device's superblock.

@@ -62,7 +62,7 @@ func devicesOf(ctx context.Context, hostTag, prefix string) ([]Device, error) {
 		}
 		devices = append(devices, dev)
 	}
-	devices = onePerLUN(ctx, devices)
+	devices = onePerLUN(devices)
 	sort.Slice(devices, func(i, j int) bool { return devices[i].Name < devices[j].Name })
 	return devices, nil
 }

@@ -1,17 +1,16 @@
 package block
 
 import (
-	"context"
-	"errors"
+	"cmp"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/umbra-vss/umbra/lun"
-	"github.com/umbra-vss/umbra/vss"
 )
 
 // Several paths to one LUN are several disks with one identifier. Where
@@ -43,19 +42,6 @@ func mapInfo(dir string) (lun.Info, bool) {
 	return info, true
 }
 
-// MapOf is the kernel's name of the multipath map that has a disk as a path;
-// "" if none has.
-func MapOf(disk string) string { return mapAbove(filepath.Join(sysRoot, "class/block", disk)) }
-
-func mapAbove(dir string) string {
-	for _, name := range list(filepath.Join(dir, "holders")) {
-		if strings.HasPrefix(attr(filepath.Join(dir, "holders", name, "dm"), "uuid"), mapPrefix) {
-			return name
-		}
-	}
-	return ""
-}
-
 // list names what is in a folder of sysfs, in order.
 func list(dir string) (names []string) {
 	entries, _ := os.ReadDir(dir)
@@ -65,49 +51,75 @@ func list(dir string) (names []string) {
 	return names
 }
 
-// Claimed reports whether a device is mounted, or another is built on it.
-func Claimed(ctx context.Context, d Device) bool {
-	f, err := Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
-	if err == nil {
-		f.Close()
+// onePerLUN leaves of several paths to a LUN the one that is the LUN here.
+func onePerLUN(devices []Device) []Device {
+	groups := map[string][]Device{} // by LUN
+	for _, d := range devices {
+		if d.pathable() {
+			groups[d.LUN.Name()] = append(groups[d.LUN.Name()], d)
+		}
 	}
-	return errors.Is(err, vss.VSS_E_VOLUME_IN_USE)
+	chosen := map[string]string{}
+	for name, paths := range groups {
+		chosen[name] = Best(paths).Name
+	}
+	return slices.DeleteFunc(devices, func(d Device) bool { return d.pathable() && d.Name != chosen[d.LUN.Name()] })
 }
 
-// onePerLUN leaves of several paths to a LUN the device that is the LUN here: the
-// map, or the path that is in use, or the first that works. Names say nothing of
-// the order, so it goes by disk sequence number.
-func onePerLUN(ctx context.Context, devices []Device) []Device {
-	paths := map[string][]int{} // by LUN
-	for i, d := range devices {
-		if d.Loop == nil && d.Qualified() {
-			paths[d.LUN.Name()] = append(paths[d.LUN.Name()], i)
+func (d Device) pathable() bool { return d.Loop == nil && d.Qualified() }
+
+// Best is which of several devices of one LUN is the LUN here: the map that is
+// made of the others, else the disk that is in use, else the first that works.
+// Names say nothing of an order, so first is by disk sequence number. It asks the
+// kernel's tables, not the disks: one whose way to the array is down answers
+// late.
+func Best(paths []Device) Device {
+	if len(paths) == 1 {
+		return paths[0]
+	}
+	paths = slices.Clone(paths)
+	slices.SortFunc(paths, func(a, b Device) int { return cmp.Or(cmp.Compare(a.DiskSeq, b.DiskSeq), cmp.Compare(a.Name, b.Name)) })
+	mounted := mountedDevices()
+	for _, better := range []func(Device) bool{
+		func(d Device) bool { return d.Multipath },
+		func(d Device) bool { return inUse(d, mounted) },
+		running,
+	} {
+		if i := slices.IndexFunc(paths, better); i >= 0 {
+			return paths[i]
 		}
 	}
-	spare := map[int]bool{}
-	for _, group := range paths {
-		if len(group) < 2 {
+	return paths[0]
+}
+
+// InUse reports whether a disk, or a partition of it, is mounted here or has
+// another device built on it, as far as the kernel's tables say.
+func InUse(d Device) bool { return inUse(d, mountedDevices()) }
+
+func inUse(d Device, mounted map[string]bool) bool {
+	dir := filepath.Join(sysRoot, "class/block", d.Name)
+	for _, part := range append(list(dir), ".") {
+		sub := filepath.Join(dir, part)
+		if part != "." && !exists(sub, "partition") {
 			continue
 		}
-		slices.SortFunc(group, func(a, b int) int {
-			return int(int64(devices[a].DiskSeq) - int64(devices[b].DiskSeq))
-		})
-		best := slices.IndexFunc(group, func(i int) bool { return devices[i].Multipath })
-		if best < 0 {
-			best = slices.IndexFunc(group, func(i int) bool { return Claimed(ctx, devices[i]) })
-		}
-		if best < 0 {
-			best = slices.IndexFunc(group, func(i int) bool { return running(devices[i]) })
-		}
-		for n, i := range group {
-			spare[i] = n != max(best, 0)
+		if len(list(filepath.Join(sub, "holders"))) > 0 || mounted[attr(sub, "dev")] || mounted["/dev/"+filepath.Base(sub)] {
+			return true
 		}
 	}
-	out := devices[:0]
-	for i, d := range devices {
-		if !spare[i] {
-			out = append(out, d)
-		}
+	return false
+}
+
+// mountedDevices are the numbers of the devices that are mounted here, and their
+// nodes: a btrfs has a number that is no device's.
+func mountedDevices() map[string]bool {
+	out := map[string]bool{}
+	mounts, err := mountinfo.GetMounts(nil)
+	if err != nil {
+		return out // without /proc nothing works anyway
+	}
+	for _, m := range mounts {
+		out[fmt.Sprintf("%d:%d", m.Major, m.Minor)], out[m.Source] = true, true
 	}
 	return out
 }

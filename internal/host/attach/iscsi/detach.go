@@ -3,7 +3,7 @@ package iscsi
 import (
 	"context"
 	"errors"
-	"strconv"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +16,9 @@ import (
 const detachOp = "detach LUN"
 
 // Detach implements attach.Initiator, in the order that loses nothing: claim the
-// disk, flush it, have the kernel forget it, then tell the array, which takes it
-// away from this host. Data written to the disk is with the array when Detach
-// returns without error.
+// disks, flush them, have the kernel forget them, then tell the array, which takes
+// the LUN away from this host. Data written to it is with the array when Detach
+// returns without error. All paths go, and before them the map of them.
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	end, err := i.begin(ctx)
 	if err != nil {
@@ -29,54 +29,112 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	if !ok {
 		return notOurs(dev)
 	}
-	place := i.placeOf(dev, naa)
-	if place == "" {
+	if !i.attached(ctx, dev, naa) {
 		return i.closeGone(ctx, naa)
 	}
-	release, err := i.flush(ctx, dev)
-	switch {
-	case errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND):
-		return i.closeGone(ctx, naa)
-	case err != nil:
+	if err := i.takeApart(ctx, naa); err != nil {
 		return err
 	}
-	// Claimed until it is gone: nobody mounts it in between.
-	err = i.sys.remove(ctx, place)
+	places := i.places(naa)
+	release, err := i.claim(ctx, dev, places)
+	if err != nil {
+		return err
+	}
+	// Claimed until they are gone: nobody mounts one in between.
+	err = i.removeAll(ctx, dev, places)
 	release()
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return notRemoved(dev, err)
-	}
-	if err := i.awaitGone(ctx, dev, place); err != nil {
 		return err
+	}
+	for _, p := range places {
+		if err := i.awaitGone(ctx, dev, p); err != nil {
+			return err
+		}
 	}
 	return i.closeGone(ctx, naa)
 }
 
-// placeOf finds the place of a recorded disk; "" if it is gone, or its name
-// another's by now.
-func (i *Initiator) placeOf(dev block.Device, naa lun.NAA) string {
-	for _, s := range i.sys.sessions(i.credentials.Target, i.credentials.Initiator) {
-		for _, p := range i.sys.places(s) {
-			if name := i.sys.disk(p); name != "" && name == dev.Name && i.same(dev) && i.sys.is(p, naa) {
-				return p
+// takeApart flushes the map of a LUN's paths and has it taken apart. It cannot be
+// claimed meanwhile: whoever begins to use it makes multipathd refuse.
+func (i *Initiator) takeApart(ctx context.Context, naa lun.NAA) error {
+	for _, d := range i.devices(ctx, naa) {
+		if !d.Multipath {
+			continue
+		}
+		release, err := i.flush(ctx, d)
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		release()
+		if err := i.maps.flush(ctx, i.sys.attr("class/block", d.Name, "dm/name")); err != nil && i.sys.attr("class/block", d.Name, "dm/name") != "" {
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
+			return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: detachOp, Object: d.Path, Reason: "multipathd does not take the map of its paths apart", Remedy: "End what uses it (see dmsetup ls --tree), and detach again", Err: err}
 		}
 	}
-	return ""
+	return nil
 }
 
-// same compares disk sequence numbers where both are known.
-func (i *Initiator) same(dev block.Device) bool {
-	seq := i.sys.attr("class/block", dev.Name, "diskseq")
-	return seq == "" || dev.DiskSeq == 0 || seq == strconv.FormatUint(dev.DiskSeq, 10)
+// claim claims and flushes the disks at some places. Of those whose session is
+// down only the recorded one is asked: nothing was written through the others, and
+// each would answer late.
+func (i *Initiator) claim(ctx context.Context, dev block.Device, places []string) (release func(), err error) {
+	var held []func()
+	release = func() {
+		for _, r := range held {
+			r()
+		}
+	}
+	for _, p := range places {
+		d, err := i.inspect(ctx, i.sys.disk(p))
+		if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			continue // it has none, or none any more
+		}
+		if err == nil && d.Name != dev.Name && !i.running(p) {
+			if i.inUse(d) {
+				err = &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: detachOp, Object: d.Path, Reason: "this path to the LUN is in use", Remedy: "Unmount it, and detach again"}
+			}
+		} else if err == nil {
+			var r func()
+			if r, err = i.flush(ctx, d); err == nil {
+				held = append(held, r)
+			} else if errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+				err = nil
+			}
+		}
+		if err != nil {
+			release()
+			return nil, err
+		}
+	}
+	return release, nil
+}
+
+// running reports whether the kernel sends commands to the device at a place.
+func (i *Initiator) running(place string) bool {
+	state := i.sys.attr(scsiDevices, place, "device/state")
+	return state == "" || state == "running"
+}
+
+func (i *Initiator) removeAll(ctx context.Context, dev block.Device, places []string) error {
+	for _, p := range places {
+		if err := i.sys.remove(ctx, p); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return notRemoved(dev, err)
+		}
+	}
+	return nil
 }
 
 func (i *Initiator) awaitGone(ctx context.Context, dev block.Device, place string) error {
 	deadline := time.Now().Add(i.patience)
-	for pause := time.Millisecond; i.sys.has(place) || i.sys.disk(place) == dev.Name; pause = min(2*pause, 100*time.Millisecond) {
+	for pause := time.Millisecond; i.sys.has(place) || i.sys.disk(place) != ""; pause = min(2*pause, 100*time.Millisecond) {
 		if time.Now().After(deadline) {
 			return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: detachOp, Object: dev.Path, Reason: "the kernel has not let go of it yet", Remedy: "End the programs that use the disk, and detach again"}
 		}
@@ -95,6 +153,7 @@ func (i *Initiator) closeGone(ctx context.Context, naa lun.NAA) error {
 	if i.present(naa) {
 		return nil
 	}
+	delete(i.known, naa)
 	if err := i.target.CloseLUNs(ctx, []lun.NAA{naa}); err != nil {
 		return err
 	}
@@ -105,27 +164,38 @@ func (i *Initiator) closeGone(ctx context.Context, naa lun.NAA) error {
 // flush claims the disk and writes what the kernel holds back. The disk stays
 // claimed until release.
 func flush(ctx context.Context, dev block.Device) (release func(), err error) {
-	f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
-	if err != nil {
-		return nil, err
+	type outcome struct {
+		f   *os.File
+		err error
 	}
-	done := make(chan error, 1)
+	done := make(chan outcome, 1)
 	go func() {
-		err := unix.Fsync(int(f.Fd()))
+		// Opening asks the disk whether it is there: that, too, may take until a
+		// session has timed out.
+		f, err := block.Open(ctx, dev, unix.O_RDONLY|unix.O_EXCL)
 		if err == nil {
-			err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
+			if err = unix.Fsync(int(f.Fd())); err == nil {
+				err = unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
+			}
+			if err != nil {
+				f.Close()
+				err = &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path, Reason: "what was written to the disk cannot be flushed to the array", Remedy: "Check the network to the array, and detach again", Err: err}
+			}
 		}
-		done <- err
+		done <- outcome{f, err}
 	}()
 	select {
-	case err := <-done:
-		if err != nil {
-			f.Close()
-			return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path, Reason: "what was written to the disk cannot be flushed to the array", Remedy: "Check the network to the array, and detach again", Err: err}
+	case o := <-done:
+		if o.err != nil {
+			return nil, o.err
 		}
-		return func() { f.Close() }, nil
+		return func() { o.f.Close() }, nil
 	case <-ctx.Done():
-		go func() { <-done; f.Close() }()
+		go func() {
+			if o := <-done; o.err == nil {
+				o.f.Close()
+			}
+		}()
 		return nil, ctx.Err()
 	}
 }
@@ -142,13 +212,18 @@ func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
 	if !ok {
 		return notOurs(dev)
 	}
-	if place := i.placeOf(dev, naa); place != "" {
-		if err := i.sys.remove(ctx, place); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+	if !i.attached(ctx, dev, naa) {
+		return i.closeGone(ctx, naa)
+	}
+	for _, d := range i.devices(ctx, naa) {
+		if d.Multipath { // else its users wait for a path for good
+			if err := i.maps.fail(ctx, i.sys.attr("class/block", d.Name, "dm/name")); err != nil {
+				return notRemoved(d, err)
 			}
-			return notRemoved(dev, err)
 		}
+	}
+	if err := i.removeAll(ctx, dev, i.places(naa)); err != nil {
+		return err
 	}
 	return i.closeGone(ctx, naa)
 }

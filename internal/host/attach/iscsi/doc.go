@@ -17,6 +17,9 @@
 // machine are left alone. Sessions are not started at boot: the service brings
 // back what it knows, after it has hidden it.
 //
-// A session stays while a disk is on it and ends with the last. One session at
-// a time: of several portals the first that answers.
+// Sessions stay while a disk is on them and end with the last. There is one at
+// each portal of the array that answers, so a LUN has several paths, each a disk
+// of its own (paths.go). A copy is used by one of them, chosen by block.Best, and
+// the next attaching chooses again; the paths of an original are multipathd's if
+// it runs and wants them, and its map is the LUN.
 package iscsi

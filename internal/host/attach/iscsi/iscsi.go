@@ -57,12 +57,19 @@ type Initiator struct {
 	iface       string
 	parallel    int
 	patience    time.Duration
+	grace       time.Duration // for what is left when one of several ways is there
 	turn        chan struct{} // Rescan and Detach, one at a time: the last disk's going ends the session
+	known       map[lun.NAA]members
+	outdated    map[string]bool // sessions that were there when the host was given other secrets
 
 	// What a test replaces.
 	sys       sysfs
 	databases []string
 	run       func(ctx context.Context, args ...string) (string, error)
+	maps      maps
+	dial      func(ctx context.Context, portal string) error
+	inUse     func(dev block.Device) bool
+	best      func(paths []block.Device) block.Device
 	inspect   func(ctx context.Context, device string) (block.Device, error)
 	watch     func(ctx context.Context) (<-chan block.Event, func(), error)
 	flush     func(ctx context.Context, dev block.Device) (release func(), err error)
@@ -72,8 +79,8 @@ var _ attach.Initiator = (*Initiator)(nil)
 
 // New makes the initiator of the host with this tag (block.HostTag).
 func New(hostTag string, t Target, c Credentials) *Initiator {
-	return &Initiator{target: t, credentials: c, iface: "umbra-" + hostTag, parallel: 8, patience: 10 * time.Second, turn: make(chan struct{}, 1),
-		sys: sysfs{"/sys", write}, databases: databases, run: iscsiadm, inspect: block.Inspect, watch: watch, flush: flush}
+	return &Initiator{target: t, credentials: c, iface: "umbra-" + hostTag, parallel: 8, patience: 10 * time.Second, grace: 2 * time.Second, turn: make(chan struct{}, 1), known: map[lun.NAA]members{}, outdated: map[string]bool{},
+		sys: sysfs{"/sys", write}, databases: databases, run: iscsiadm, maps: multipathd{}, dial: dial, inUse: block.InUse, best: block.Best, inspect: block.Inspect, watch: watch, flush: flush}
 }
 
 func watch(ctx context.Context) (<-chan block.Event, func(), error) {
@@ -134,11 +141,11 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if exports.Target != i.credentials.Target {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array has another iSCSI name than when this host joined it", "Join it again with umbra join", nil)))...)
 	}
-	s, err := i.session(ctx, exports.Target, exports.Portals)
+	sessions, err := i.connect(ctx, exports.Target, exports.Portals)
 	if err != nil {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
 	}
-	devices, failed, err := i.bringAll(ctx, s, exports.LUNs)
+	devices, failed, err := i.bringAll(ctx, sessions, exports.LUNs)
 	if err != nil {
 		err = i.giveUp(ctx, failed, err)
 	}
@@ -163,14 +170,7 @@ func (i *Initiator) giveUp(ctx context.Context, luns []lun.NAA, err error) error
 func (i *Initiator) Present(naa lun.NAA) bool { return i.present(naa) }
 
 // present reports whether the kernel has a device of the LUN.
-func (i *Initiator) present(naa lun.NAA) bool {
-	for _, s := range i.sys.sessions(i.credentials.Target, i.credentials.Initiator) {
-		if slices.ContainsFunc(i.sys.places(s), func(p string) bool { return i.sys.is(p, naa) }) {
-			return true
-		}
-	}
-	return false
-}
+func (i *Initiator) present(naa lun.NAA) bool { return len(i.places(naa)) > 0 }
 
 // CloseAbsent closes those of the LUNs that have no device here: who masks or
 // deletes a LUN that never arrived has nothing to detach.
@@ -187,7 +187,7 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 	return i.target.CloseLUNs(ctx, absent)
 }
 
-func (i *Initiator) bringAll(ctx context.Context, s session, luns []Exported) (devices []block.Device, failed []lun.NAA, err error) {
+func (i *Initiator) bringAll(ctx context.Context, sessions []session, luns []Exported) (devices []block.Device, failed []lun.NAA, err error) {
 	// Before anything is looked for: what arrives is then not missed.
 	arrivals, stop, err := i.watch(ctx)
 	if err != nil {
@@ -203,13 +203,15 @@ func (i *Initiator) bringAll(ctx context.Context, s session, luns []Exported) (d
 			news.ring()
 		}
 	}()
-	i.removeStale(ctx, s, luns)
+	for _, s := range sessions {
+		i.removeStale(ctx, s, luns)
+	}
 	all, errs := make([]block.Device, len(luns)), make([]error, len(luns))
 	var g errgroup.Group
 	g.SetLimit(i.parallel)
 	for n, l := range luns {
 		g.Go(func() error {
-			all[n], errs[n] = i.bring(ctx, s, l, news)
+			all[n], errs[n] = i.bringLUN(ctx, sessions, l, news)
 			return nil
 		})
 	}
@@ -217,6 +219,7 @@ func (i *Initiator) bringAll(ctx context.Context, s session, luns []Exported) (d
 	for n := range luns {
 		if errs[n] == nil {
 			devices = append(devices, all[n])
+			i.remember(ctx, luns[n].NAA)
 		} else {
 			failed = append(failed, luns[n].NAA)
 		}
@@ -236,7 +239,8 @@ func (i *Initiator) removeStale(ctx context.Context, s session, luns []Exported)
 	}
 }
 
-// bring makes one LUN appear: looks at its place, and believes page 0x83.
+// bring makes one LUN appear on one session: looks at its place, and believes
+// page 0x83.
 func (i *Initiator) bring(ctx context.Context, s session, l Exported, news *bell) (block.Device, error) {
 	place := s.place(l.Number)
 	got := "nothing that it can be known by"

@@ -277,7 +277,7 @@ func TestOthersSession(t *testing.T) {
 	m, i := newMachine(t)
 	m.session("LOGGED_IN")
 	m.put(m.sys.at("class/iscsi_session/session3/initiatorname"), "iqn.1993-08.org.debian:01:abc\n")
-	if _, ok := i.live(targetName); ok {
+	if _, ok := i.at(targetName, portal); ok {
 		t.Error("it is taken for ours")
 	}
 }

@@ -1,6 +1,7 @@
 package iscsi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,12 @@ const (
 	targetName    = "iqn.2026-01.io.umbra:array.test"
 	initiatorName = "iqn.2026-01.io.umbra:hostb"
 	portal        = "192.0.2.1:3260"
+	portal2       = "192.0.2.2:3260"
 )
+
+// wire is how a portal is reached: the session there has this number, and the
+// SCSI host below it is one less.
+var wires = map[string]int{portal: 3, portal2: 4}
 
 // shown is what the array shows at a LUN number.
 type shown struct {
@@ -45,17 +51,25 @@ type machine struct {
 	closed  []lun.NAA
 	events  []chan block.Event
 	seq     int
-	said    []string // to iscsiadm, the verb
-	told    []string // to the kernel
-	refuse  error    // login
-	claimed error    // by whoever has a disk mounted
+	said    []string         // to iscsiadm, the verb
+	told    []string         // to the kernel
+	refuse  error            // login
+	claimed error            // by whoever has a disk mounted
+	portals []string         // the array's
+	silent  map[string]bool  // portals that do not answer
+	hang    map[int]bool     // SCSI hosts that do not answer the kernel
+	used    map[string]bool  // disks
+	greedy  bool             // multipathd runs, and wants what it sees
+	clings  bool             // multipathd does not take maps apart
+	wrong   map[string]shown // what is at one place only
 	late    time.Duration
 	blind   bool // scans show nothing
 }
 
 func newMachine(t *testing.T) (*machine, *Initiator) {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), numbers: map[uint64]shown{}, exports: map[lun.NAA]uint64{}}
+	m := &machine{t: t, dir: t.TempDir(), numbers: map[uint64]shown{}, exports: map[lun.NAA]uint64{},
+		portals: []string{portal}, silent: map[string]bool{}, hang: map[int]bool{}, used: map[string]bool{}}
 	m.sys = sysfs{filepath.Join(m.dir, "sys"), m.write}
 	m.base = filepath.Join(m.dir, "etc/iscsi")
 	if err := os.MkdirAll(m.base, 0o700); err != nil {
@@ -67,7 +81,10 @@ func newMachine(t *testing.T) (*machine, *Initiator) {
 func (m *machine) initiator() *Initiator {
 	i := New("0a1b2c3d", m, Credentials{Target: targetName, Initiator: initiatorName, User: "hostb", Secret: "s3cret-in", TargetUser: "array", TargetSecret: "s3cret-out"})
 	i.sys, i.run, i.inspect, i.watch, i.flush, i.databases = m.sys, m.iscsiadm, m.inspect, m.watch, m.flush, []string{filepath.Join(m.dir, "nowhere"), m.base}
-	i.patience = 2 * time.Second
+	i.patience, i.grace = 2*time.Second, 200*time.Millisecond
+	i.maps, i.dial = taker{m}, m.dial
+	i.inUse = func(d block.Device) bool { return m.used[d.Name] }
+	i.best = m.best
 	return i
 }
 
@@ -96,7 +113,7 @@ func (m *machine) show(naa lun.NAA, number uint64) {
 func (m *machine) ExportLUNs(_ context.Context, naas []lun.NAA) (Exports, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := Exports{Target: targetName, Portals: []string{portal}}
+	out := Exports{Target: targetName, Portals: m.portals}
 	for _, n := range naas {
 		number, ok := m.exports[n]
 		if !ok {
@@ -146,36 +163,112 @@ func (m *machine) iscsiadm(_ context.Context, args ...string) (string, error) {
 	switch {
 	case line == "-m iface -I umbra-0a1b2c3d -o new":
 		m.put(m.base+"/ifaces/umbra-0a1b2c3d", "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = umbra-0a1b2c3d\niface.transport_name = tcp\n# END RECORD\n")
-	case line == "-m node -T "+targetName+" -p "+portal+",1 -I umbra-0a1b2c3d -o new":
-		m.put(m.node(), fmt.Sprintf(record, targetName))
-	case line == "-m node -T "+targetName+" -p "+portal+",1 -I umbra-0a1b2c3d --login":
-		if refuse != nil {
-			return "", refuse
-		}
-		m.session("LOGGED_IN")
-	case line == "-m session -r 3 --logout":
-		for _, p := range m.sys.places(session{host: 2}) {
-			m.drop(p)
-		}
-		return "", os.RemoveAll(m.sys.at("class/iscsi_session/session3"))
 	default:
+		for p, n := range wires {
+			switch line {
+			case "-m node -T " + targetName + " -p " + p + ",1 -I umbra-0a1b2c3d -o new":
+				m.put(m.nodeAt(p), fmt.Sprintf(record, targetName))
+				return "", nil
+			case "-m node -T " + targetName + " -p " + p + ",1 -I umbra-0a1b2c3d --login":
+				if refuse != nil {
+					return "", refuse
+				}
+				m.sessionAt(p, "LOGGED_IN")
+				return "", nil
+			case fmt.Sprintf("-m session -r %d --logout", n):
+				for _, p := range m.sys.places(session{host: n - 1}) {
+					m.drop(p)
+				}
+				return "", os.RemoveAll(m.sys.at(fmt.Sprintf("class/iscsi_session/session%d", n)))
+			}
+		}
 		m.t.Errorf("iscsiadm %s", line)
 	}
 	return "", nil
 }
 
-func (m *machine) node() string {
-	return m.base + "/nodes/" + targetName + "/192.0.2.1,3260,1/umbra-0a1b2c3d"
+func (m *machine) node() string { return m.nodeAt(portal) }
+
+func (m *machine) nodeAt(portal string) string {
+	return m.base + "/nodes/" + targetName + "/" + strings.Replace(portal, ":", ",", 1) + ",1/umbra-0a1b2c3d"
+}
+
+func (m *machine) dial(ctx context.Context, portal string) error {
+	m.mu.Lock()
+	silent := m.silent[portal]
+	m.mu.Unlock()
+	if !silent {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// best is what block.Best is on a kernel.
+func (m *machine) best(paths []block.Device) block.Device {
+	return slices.MinFunc(paths, func(a, b block.Device) int {
+		return cmp.Or(cmp.Compare(m.rank(a), m.rank(b)), cmp.Compare(a.DiskSeq, b.DiskSeq))
+	})
+}
+
+func (m *machine) rank(d block.Device) int {
+	switch {
+	case m.used[d.Name]:
+		return 0
+	case m.sys.attr(scsiDevices, m.sys.attr("class/block", d.Name, "place"), "device/state") == "running":
+		return 1
+	}
+	return 2
+}
+
+// mapped is multipathd making a map of all disks that there are.
+func (m *machine) mapped() {
+	m.put(m.sys.at("class/block/dm-0/dm/uuid"), "mpath-36001405a\n")
+	m.put(m.sys.at("class/block/dm-0/dm/name"), "mpatha\n")
+	m.put(m.sys.at("class/block/dm-0/diskseq"), "99\n")
+	for _, d := range m.sys.names("class/block") {
+		if d != "dm-0" {
+			m.put(m.sys.at("class/block", d, "holders/dm-0/x"), "")
+			m.link(m.sys.at("class/block", d), m.sys.at("class/block/dm-0/slaves", d))
+		}
+	}
+}
+
+func (m *machine) wants(context.Context, []block.Device) bool {
+	if m.greedy && !slices.Contains(m.sys.names("class/block"), "dm-0") {
+		m.mapped()
+	}
+	return m.greedy
+}
+
+func (m *machine) takeApart(name, how string) error {
+	m.mu.Lock()
+	m.told = append(m.told, how+" "+name)
+	m.mu.Unlock()
+	if m.clings || m.used["dm-0"] {
+		return errors.New("map in use")
+	}
+	for _, d := range m.sys.names("class/block") {
+		os.RemoveAll(m.sys.at("class/block", d, "holders"))
+	}
+	return os.RemoveAll(m.sys.at("class/block/dm-0"))
 }
 
 // session makes a session in sysfs, as the kernel lays it out.
-func (m *machine) session(state string) {
-	real := m.sys.at("devices/platform/host2/session3/iscsi_session/session3")
-	m.link(real, m.sys.at("class/iscsi_session/session3"))
+func (m *machine) session(state string) { m.sessionAt(portal, state) }
+
+func (m *machine) sessionAt(portal, state string) {
+	n := wires[portal]
+	name := fmt.Sprintf("session%d", n)
+	real := m.sys.at(fmt.Sprintf("devices/platform/host%d/%s/iscsi_session/%[2]s", n-1, name))
+	m.link(real, m.sys.at("class/iscsi_session", name))
+	address, port, _ := strings.Cut(portal, ":")
+	m.put(m.sys.at(fmt.Sprintf("class/iscsi_connection/connection%d:0/persistent_address", n)), address+"\n")
+	m.put(m.sys.at(fmt.Sprintf("class/iscsi_connection/connection%d:0/persistent_port", n)), port+"\n")
 	for name, v := range map[string]string{"targetname": targetName, "initiatorname": initiatorName, "state": state, "target_id": "0"} {
 		m.put(filepath.Join(real, name), v+"\n")
 	}
-	m.put(m.sys.at("class/scsi_host/host2/scan"), "")
+	m.put(m.sys.at(fmt.Sprintf("class/scsi_host/host%d/scan", n-1)), "")
 }
 
 // write is the kernel being told something.
@@ -187,13 +280,19 @@ func (m *machine) write(path, value string) error {
 	m.mu.Unlock()
 	var channel, id int
 	var number uint64
+	var host int
 	switch {
-	case rel == "class/scsi_host/host2/scan":
+	case strings.HasPrefix(rel, "class/scsi_host/host") && strings.HasSuffix(rel, "/scan"):
+		_, _ = fmt.Sscanf(rel, "class/scsi_host/host%d/scan", &host)
+		if m.hung(host) {
+			time.Sleep(time.Second)
+			return nil
+		}
 		if n, err := fmt.Sscanf(value, "%d %d %d", &channel, &id, &number); n != 3 || err != nil {
 			m.t.Errorf("a scan of %q is a scan of everything", value)
 		}
 		if _, ok := m.at(number); ok && !blind {
-			m.arrive(number, late)
+			m.arrive(host, number, late)
 		}
 	case strings.HasSuffix(rel, "/device/rescan"):
 		place := strings.Split(rel, "/")[2]
@@ -215,14 +314,20 @@ func (m *machine) at(number uint64) (shown, bool) {
 	return s, ok
 }
 
+func (m *machine) hung(host int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hang[host]
+}
+
 func numberOf(place string) (n uint64) {
 	_, _ = fmt.Sscanf(place[strings.LastIndex(place, ":")+1:], "%d", &n)
 	return n
 }
 
 // arrive makes a SCSI device, and its disk a moment later.
-func (m *machine) arrive(number uint64, late time.Duration) {
-	place := fmt.Sprintf("2:0:0:%d", number)
+func (m *machine) arrive(host int, number uint64, late time.Duration) {
+	place := fmt.Sprintf("%d:0:0:%d", host, number)
 	if m.sys.has(place) {
 		return
 	}
@@ -252,6 +357,11 @@ func (m *machine) arrive(number uint64, late time.Duration) {
 
 // page writes what the kernel remembers of a disk.
 func (m *machine) page(place string, s shown) {
+	m.mu.Lock()
+	if o, ok := m.wrong[place]; ok {
+		s = o
+	}
+	m.mu.Unlock()
 	b, err := lun.EncodePage83([]lun.StorageID{
 		{CodeSet: lun.CodeSetASCII, Type: lun.IDVendorID, Identifier: []byte("UMBRA   FILE LUN:0")}, s.naa.StorageID()})
 	if err != nil {
@@ -271,6 +381,11 @@ func (m *machine) drop(place string) {
 
 func (m *machine) inspect(_ context.Context, name string) (block.Device, error) {
 	place := m.sys.attr("class/block", name, "place")
+	if paths := m.sys.names("class/block", name, "slaves"); len(paths) > 0 {
+		d, err := m.inspect(context.Background(), paths[0])
+		d.Name, d.Path, d.DiskSeq, d.Multipath = name, "/dev/"+name, 99, true
+		return d, err
+	}
 	if place == "" {
 		return block.Device{}, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Object: name}
 	}
@@ -319,4 +434,15 @@ func infos(naas ...lun.NAA) (out []lun.Info) {
 		out = append(out, lun.Info{Version: lun.InfoVersion, StorageIDs: []lun.StorageID{n.StorageID()}})
 	}
 	return out
+}
+
+// taker is multipathd, whose method has the name of another of machine's.
+type taker struct{ *machine }
+
+func (t taker) flush(_ context.Context, name string) error { return t.takeApart(name, "flush") }
+func (t taker) fail(_ context.Context, name string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.told = append(t.told, "fail "+name)
+	return nil
 }

@@ -132,6 +132,6 @@ func replace(path, text string, databases []string) error {
 	return err
 }
 
-func (i *Initiator) failed(object, reason, remedy string, err error) error {
+func (i *Initiator) failed(object, reason, remedy string, err error) *vss.Error {
 	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: attachOp, Object: object, Reason: reason, Remedy: remedy, Err: err}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,10 +67,11 @@ func (s sysfs) tell(ctx context.Context, value string, parts ...string) error {
 	}
 }
 
-// session is a login at the target.
+// session is a login at one portal of the target.
 type session struct {
 	name   string // "session3"
 	id     string // what iscsiadm calls it: "3"
+	portal string // where it is to be, "192.0.2.1:3260"; "" where the kernel does not say
 	host   int    // SCSI host
 	target int    // SCSI target on it
 }
@@ -92,11 +95,32 @@ func (s sysfs) sessions(target, initiator string) []session {
 				continue
 			}
 			id, _ := strconv.Atoi(s.attr(class, name, "target_id")) // 0 for software iSCSI, also where the kernel does not say
-			out = append(out, session{name: name, id: strings.TrimPrefix(name, "session"), host: n, target: id})
+			x := session{name: name, id: strings.TrimPrefix(name, "session"), host: n, target: id}
+			x.portal = s.portal(x.id)
+			out = append(out, x)
 			break
 		}
 	}
 	return out
+}
+
+// portal is where a session's connection is to lead. Of where it leads now the
+// kernel knows nothing while it is down.
+func (s sysfs) portal(id string) string {
+	const class = "class/iscsi_connection"
+	address, port := s.attr(class, "connection"+id+":0", "persistent_address"), s.attr(class, "connection"+id+":0", "persistent_port")
+	if address == "" {
+		return ""
+	}
+	return spell(net.JoinHostPort(address, port))
+}
+
+// spell writes a portal in the one way that two can be compared in.
+func spell(portal string) string {
+	if p, err := netip.ParseAddrPort(portal); err == nil {
+		return net.JoinHostPort(p.Addr().Unmap().String(), strconv.Itoa(int(p.Port())))
+	}
+	return portal
 }
 
 func (s sysfs) loggedIn(x session) bool {
@@ -125,6 +149,16 @@ func (s sysfs) has(place string) bool {
 func (s sysfs) disk(place string) string {
 	if n := s.names(scsiDevices, place, "device/block"); len(n) > 0 {
 		return n[0]
+	}
+	return ""
+}
+
+// mapOf is the multipath map that has a disk as a path; "" if none has.
+func (s sysfs) mapOf(disk string) string {
+	for _, holder := range s.names("class/block", disk, "holders") {
+		if strings.HasPrefix(s.attr("class/block", holder, "dm/uuid"), "mpath-") {
+			return holder
+		}
 	}
 	return ""
 }
