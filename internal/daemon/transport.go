@@ -63,7 +63,7 @@ func openISCSI(w waysHere, c *client.Client) remote {
 // scsi is open-iscsi where the kernel can do it.
 type scsi struct{ *iscsi.Initiator }
 
-func (s scsi) Has(dev block.Device) bool { return strings.HasPrefix(dev.Name, "sd") }
+func (s scsi) Has(dev block.Device) bool { return strings.HasPrefix(dev.Name, "sd") || dev.Multipath }
 
 func (s scsi) Ready() error {
 	if err := s.Initiator.Ready(); err != nil {
