@@ -100,12 +100,40 @@ type LUN struct {
 	SnapshotID vss.ID `json:"snapshot_id,omitzero"`
 	Reason     string `json:"reason,omitempty"`
 	Action     string `json:"action,omitempty"`
+
+	// What it holds, as far as that is known: of LUNs of an import with more on
+	// them than one volume of the set, and of originals.
+	Table   string      `json:"table,omitempty"` // gpt, mbr
+	Fault   string      `json:"fault,omitempty"` // why its volumes are not known
+	Volumes []LUNVolume `json:"volumes,omitempty"`
+}
+
+// LUNVolume is a volume of a LUN, whether or not it is in a set.
+type LUNVolume struct {
+	Number     int      `json:"number"` // of the partition; 0 for the whole LUN
+	Offset     uint64   `json:"offset"` // bytes
+	Length     uint64   `json:"length"` // bytes
+	Name       string   `json:"name,omitempty"`
+	Filesystem string   `json:"filesystem,omitempty"`
+	UUID       string   `json:"uuid,omitempty"`
+	Label      string   `json:"label,omitempty"`
+	Copies     []vss.ID `json:"copies,omitempty"` // the set's copies that lie on it
+	Fault      string   `json:"fault,omitempty"`
 }
 
 func lunsOf(ps []*vssv1.LUN) []LUN {
 	var out []LUN
 	for _, p := range ps {
-		out = append(out, LUN{p.Name, p.Device, p.Size, p.ReadOnly, p.DiskSeq, p.State, idOf(p.SetId), idOf(p.SnapshotId), p.Reason, p.Action})
+		l := LUN{Name: p.Name, Device: p.Device, Size: p.Size, ReadOnly: p.ReadOnly, DiskSeq: p.DiskSeq, State: p.State, SetID: idOf(p.SetId), SnapshotID: idOf(p.SnapshotId),
+			Reason: p.Reason, Action: p.Action, Table: p.Table, Fault: p.Fault}
+		for _, v := range p.Volumes {
+			o := LUNVolume{Number: int(v.Number), Offset: v.Offset, Length: v.Length, Name: v.Name, Filesystem: v.Filesystem, UUID: v.Uuid, Label: v.Label, Fault: v.Fault}
+			for _, id := range v.SnapshotIds {
+				o.Copies = append(o.Copies, idOf(id))
+			}
+			l.Volumes = append(l.Volumes, o)
+		}
+		out = append(out, l)
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"path"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/requester"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -128,7 +130,30 @@ func printLUNs(w io.Writer, luns []requester.LUN) {
 		if !l.SetID.IsNull() {
 			set = l.SetID.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, orElse(l.Device, "-"), size, access, l.State, set, orElse(l.Reason, "-"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, orElse(l.Device, "-"), size, access, l.State, set, orElse(cmp.Or(l.Reason, l.Fault), "-"))
+		printVolumes(w, l)
+	}
+}
+
+// printVolumes writes a line for each volume of a LUN, if it is not one itself.
+func printVolumes(w io.Writer, l requester.LUN) {
+	for _, v := range l.Volumes {
+		kind := fmt.Sprintf("%s partition %d", l.Table, v.Number)
+		if v.Number == 0 {
+			if v.Filesystem != filesystem.TypeLUKS && v.Filesystem != filesystem.TypeLVM {
+				continue
+			}
+			kind = "whole LUN"
+		}
+		state := "not in the set"
+		switch {
+		case len(v.Copies) > 0:
+			state = "in the set"
+		case l.SetID.IsNull():
+			state = "-"
+		}
+		what := strings.TrimSpace(strings.Join([]string{orElse(v.Filesystem, "nothing known"), v.Label}, " "))
+		fmt.Fprintf(w, "  %s\tat %d\t%s\t-\t%s\t%s\t%s\n", strings.TrimSpace(kind+" "+v.Name), v.Offset, bytesText(v.Length), state, what, orElse(v.Fault, "-"))
 	}
 }
 

@@ -162,6 +162,28 @@ type LUN struct {
 	ProviderID vss.ID   `json:"provider_id"`
 	State      LUNState `json:"state"`
 	Reason     string   `json:"reason,omitempty"`
+
+	Contents *Contents `json:"contents,omitempty"` // of a LUN that is not one volume of its set
+}
+
+// Contents is what a LUN holds, whether or not it is in the set.
+type Contents struct {
+	Table   string   `json:"table,omitempty"` // gpt, mbr; "" if there is none
+	Fault   string   `json:"fault,omitempty"` // why the LUN's volumes are not known
+	Volumes []Volume `json:"volumes,omitempty"`
+}
+
+// Volume is a volume of a LUN.
+type Volume struct {
+	Number     int      `json:"number"` // of the partition; 0 for the whole LUN
+	Offset     uint64   `json:"offset"`
+	Length     uint64   `json:"length"`
+	Name       string   `json:"name,omitempty"`       // of the partition
+	Filesystem string   `json:"filesystem,omitempty"` // its type, or that of what else is known: crypto_LUKS, LVM2_member
+	UUID       string   `json:"uuid,omitempty"`
+	Label      string   `json:"label,omitempty"`
+	Copies     []vss.ID `json:"copies,omitempty"` // of the set, that lie on it
+	Fault      string   `json:"fault,omitempty"`  // why what it holds is not known
 }
 
 // Intent is something begun outside whose end is not recorded yet.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
@@ -197,6 +198,11 @@ func (m *Machine) InUse(ctx context.Context, d block.Device) bool {
 // Probe reads a device's superblock.
 func (m *Machine) Probe(ctx context.Context, device string) (filesystem.Identity, error) {
 	return filesystem.Probe(ctx, device)
+}
+
+// Contents is what a disk holds.
+func (m *Machine) Contents(ctx context.Context, d block.Device) (contents.Contents, error) {
+	return contents.Read(ctx, d)
 }
 
 // SetReadOnly sets the host's own flag; the array's export comes first.

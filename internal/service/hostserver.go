@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -56,7 +58,7 @@ func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanReq
 	ds, err := v.S.Originals.Rescan(ctx, named...)
 	out := &vssv1.ListLUNsResponse{Error: rpc.ErrorToProto(err)}
 	for _, d := range ds {
-		out.Luns = append(out.Luns, deviceProto(d))
+		out.Luns = append(out.Luns, v.originalProto(ctx, d))
 	}
 	return connect.NewResponse(out), nil
 }
@@ -79,6 +81,27 @@ func deviceProto(d block.Device) *vssv1.LUN {
 		l.State, l.Reason = "detaching", "it is detached and goes when its last user has closed it"
 	}
 	return l
+}
+
+// contentsTime bounds the look at what an original holds: its storage may hang.
+const contentsTime = 2 * time.Second
+
+// originalProto is an original with what it holds, which nobody keeps: it
+// changes.
+func (v Server) originalProto(ctx context.Context, d block.Device) *vssv1.LUN {
+	p := deviceProto(d)
+	if p.State != "original" {
+		return p
+	}
+	ctx, cancel := context.WithTimeout(ctx, contentsTime)
+	defer cancel()
+	c, err := v.S.Host.Contents(ctx, d)
+	if err != nil {
+		c.Fault = err.Error()
+	}
+	kept := importing.ContentsOf(c, nil, "")
+	putContents(p, &kept)
+	return p
 }
 
 // ListLUNs joins what is attached with what the catalogue knows.
@@ -114,7 +137,7 @@ func (v Server) ListLUNs(ctx context.Context, req *connect.Request[vssv1.ListLUN
 	if !req.Msg.Orphaned {
 		for _, d := range ds {
 			if len(d.LUN.StorageIDs) > 0 && !known[d.LUN.Name()] {
-				out.Luns = append(out.Luns, deviceProto(d))
+				out.Luns = append(out.Luns, v.originalProto(ctx, d))
 			}
 		}
 	}
@@ -135,6 +158,15 @@ func (v Server) ShowSet(ctx context.Context, req *connect.Request[vssv1.SetReque
 				continue
 			}
 			out = setProto(s)
+			luns, err := t.LUNsOf(id)
+			if err != nil {
+				return err
+			}
+			for _, p := range out.Luns {
+				if i := slices.IndexFunc(luns, func(l catalog.LUN) bool { return l.Name == p.Name }); i >= 0 {
+					putContents(p, luns[i].Contents)
+				}
+			}
 			cs, err := t.CopiesOf(id)
 			for _, c := range cs {
 				out.Snapshots = append(out.Snapshots, snapshotProto(c.Prop))

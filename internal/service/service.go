@@ -10,6 +10,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/access"
@@ -52,6 +53,8 @@ type ArrayStatus struct {
 // Host is what the service itself asks of this machine.
 type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
+	// Contents is what a disk holds.
+	Contents(ctx context.Context, d block.Device) (contents.Contents, error)
 	// Root is the mount point that a path lies under, Volume the canonical name
 	// of a volume, whether or not it can be copied. VSS_E_OBJECT_NOT_FOUND if
 	// there is nothing there, E_INVALIDARG if it is no volume.

@@ -35,7 +35,24 @@ func phaseProto(p catalog.Phase) *vssv1.Phase {
 }
 
 func lunProto(l catalog.LUN) *vssv1.LUN {
-	return &vssv1.LUN{Name: l.Name, State: string(l.State), SetId: l.SetID[:], SnapshotId: l.SnapshotID[:], Reason: l.Reason}
+	p := &vssv1.LUN{Name: l.Name, State: string(l.State), SetId: l.SetID[:], SnapshotId: l.SnapshotID[:], Reason: l.Reason}
+	putContents(p, l.Contents)
+	return p
+}
+
+// putContents says what a LUN holds, if that is known.
+func putContents(p *vssv1.LUN, c *catalog.Contents) {
+	if c == nil {
+		return
+	}
+	p.Table, p.Fault = c.Table, c.Fault
+	for _, v := range c.Volumes {
+		o := &vssv1.LUNVolume{Number: int32(v.Number), Offset: v.Offset, Length: v.Length, Name: v.Name, Filesystem: v.Filesystem, Uuid: v.UUID, Label: v.Label, Fault: v.Fault}
+		for _, id := range v.Copies {
+			o.SnapshotIds = append(o.SnapshotIds, id[:])
+		}
+		p.Volumes = append(p.Volumes, o)
+	}
 }
 
 func eventProto(e catalog.Event) *vssv1.Event {

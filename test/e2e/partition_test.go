@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/host/partition/partitiontest"
 	"github.com/umbra-vss/umbra/internal/site"
+	"github.com/umbra-vss/umbra/requester"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -60,6 +63,20 @@ func (f *fixture) onB(copies []vss.SnapshotProp, volume, name string) string {
 	return ""
 }
 
+// lunOn is the one LUN on a host in a state.
+func (f *fixture) lunOn(h *site.Host, state string) requester.LUN {
+	f.Helper()
+	out, err := h.Umbra(f.ctx, "list", "luns", "--output", "json")
+	f.must(err)
+	var all []requester.LUN
+	f.must(json.Unmarshal([]byte(out), &all))
+	all = slices.DeleteFunc(all, func(l requester.LUN) bool { return l.State != state })
+	if len(all) != 1 {
+		f.Fatalf("%d LUNs %s: %s", len(all), state, out)
+	}
+	return all[0]
+}
+
 func (f *fixture) gone(h *site.Host, set createdSet) {
 	f.Helper()
 	_, err := h.Umbra(f.ctx, "delete", "set", set.SetID.String())
@@ -82,6 +99,11 @@ func TestPartitions(t *testing.T) {
 	db, log, other := mounts[0], mounts[1], mounts[2]
 	for _, m := range mounts {
 		f.put(m, "hello", "hello from "+m)
+	}
+
+	// Where the kernel reads no table, it is listed all the same.
+	if l := f.lunOn(f.a, "original"); l.Table != "gpt" || len(l.Volumes) != 3 || l.Volumes[1].Filesystem != "xfs" || l.Volumes[1].Offset != parts[1].Start {
+		t.Errorf("on A: %+v", l)
 	}
 
 	f.run("two of three", func(g *fixture) {
@@ -121,6 +143,26 @@ func TestPartitions(t *testing.T) {
 				}
 			}
 		}
+		// What nobody asked for came as well; it is listed, and is nowhere.
+		l := g.lunOn(g.b, "imported")
+		if l.Table != "gpt" || len(l.Volumes) != 3 || !l.ReadOnly {
+			g.Fatalf("the LUN: %+v", l)
+		}
+		for i, v := range l.Volumes {
+			if v.Offset != parts[i].Start || v.Length != parts[i].Length || v.Name != parts[i].Name || v.Filesystem == "" || (len(v.Copies) == 1) != (i < 2) {
+				g.Errorf("volume %d: %+v", i, v)
+			}
+		}
+		out, err := g.b.Umbra(g.ctx, "list", "luns")
+		g.must(err)
+		if strings.Count(out, "in the set") != 3 || strings.Count(out, "not in the set") != 1 {
+			g.Errorf("listed as: %s", out)
+		}
+		out, err = g.b.Umbra(g.ctx, "show", set.SetID.String(), "--output", "json")
+		g.must(err)
+		if !strings.Contains(out, `"name": "other"`) {
+			g.Errorf("shown as: %s", out)
+		}
 		folder := filepath.Join(g.site.Dir, "exposed")
 		g.must(os.Mkdir(folder, 0o755))
 		_, err = g.b.Umbra(g.ctx, "expose", im.Copies[0].SnapshotID.String(), folder)
@@ -133,7 +175,7 @@ func TestPartitions(t *testing.T) {
 		g.b.KillDaemon()
 		<-g.b.DaemonDone()
 		g.must(g.b.StartDaemon(g.ctx, nil))
-		out, err := g.b.Umbra(g.ctx, "list", "copies", "--output", "json")
+		out, err = g.b.Umbra(g.ctx, "list", "copies", "--output", "json")
 		g.must(err)
 		for _, c := range im.Copies {
 			if !strings.Contains(out, fmt.Sprintf(`"block_device": %q`, c.BlockDevice)) || !strings.Contains(out, fmt.Sprintf(`"device_object": %q`, c.DeviceObject)) {

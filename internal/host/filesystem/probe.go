@@ -27,18 +27,24 @@ const firstPage = 4 << 10
 // VSS_E_VOLUME_NOT_SUPPORTED for a superblock that contradicts itself or
 // whose checksum is wrong, and VSS_E_UNEXPECTED if the device cannot be read.
 func Probe(ctx context.Context, devicePath string) (Identity, error) {
+	return ProbeAt(ctx, devicePath, 0)
+}
+
+// ProbeAt is Probe of a part of the device that has no node: it begins at an
+// offset.
+func ProbeAt(ctx context.Context, devicePath string, offset uint64) (Identity, error) {
 	if err := ctx.Err(); err != nil {
 		return Identity{}, err
 	}
 	// Most superblocks are in the first page. A read of 68 KiB of a copy, whose
 	// extents are many, costs as much as the rest of an import's verification.
-	head, err := readHead(devicePath, firstPage)
+	head, err := readHead(devicePath, offset, firstPage)
 	if err != nil {
 		return Identity{}, probeError(devicePath, err)
 	}
 	id, err := Parse(head)
 	if err != nil || id.Type == "" {
-		if head, err = readHead(devicePath, superblocks); err != nil {
+		if head, err = readHead(devicePath, offset, superblocks); err != nil {
 			return Identity{}, probeError(devicePath, err)
 		}
 		id, err = Parse(head)
@@ -51,8 +57,8 @@ func Probe(ctx context.Context, devicePath string) (Identity, error) {
 	return id, nil
 }
 
-// readHead reads the first bytes of a device; less if the device is shorter.
-func readHead(path string, length int) ([]byte, error) {
+// readHead reads bytes of a device; less if the device is shorter.
+func readHead(path string, offset uint64, length int) ([]byte, error) {
 	f, err := os.OpenFile(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_DIRECT, 0)
 	direct := err == nil
 	if errors.Is(err, unix.EINVAL) {
@@ -68,16 +74,16 @@ func readHead(path string, length int) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = unix.Munmap(buf) }()
-	n, err := readFull(f, buf)
+	n, err := readFull(f, buf, int64(offset))
 	if direct && errors.Is(err, unix.EINVAL) {
 		// The device's blocks are larger than ours are aligned to: through the
 		// cache then, without what is in it.
 		if _, err = unix.FcntlInt(f.Fd(), unix.F_SETFL, 0); err == nil {
-			_ = unix.Fadvise(int(f.Fd()), 0, int64(length), unix.FADV_DONTNEED)
-			n, err = readFull(f, buf)
+			_ = unix.Fadvise(int(f.Fd()), int64(offset), int64(length), unix.FADV_DONTNEED)
+			n, err = readFull(f, buf, int64(offset))
 		}
 	} else if !direct {
-		_ = unix.Fadvise(int(f.Fd()), 0, int64(length), unix.FADV_DONTNEED)
+		_ = unix.Fadvise(int(f.Fd()), int64(offset), int64(length), unix.FADV_DONTNEED)
 	}
 	if err != nil {
 		return nil, err
@@ -85,10 +91,10 @@ func readHead(path string, length int) ([]byte, error) {
 	return append([]byte(nil), buf[:n]...), nil
 }
 
-func readFull(f *os.File, buf []byte) (int, error) {
+func readFull(f *os.File, buf []byte, offset int64) (int, error) {
 	n := 0
 	for n < len(buf) {
-		m, err := unix.Pread(int(f.Fd()), buf[n:], int64(n))
+		m, err := unix.Pread(int(f.Fd()), buf[n:], offset+int64(n))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

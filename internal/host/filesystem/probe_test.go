@@ -212,7 +212,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := exec.LookPath(mk[0]); err != nil {
 			continue
 		}
-		head, err := readHead(made(f, 320*mib, mk[0], mk[1:]...), superblocks)
+		head, err := readHead(made(f, 320*mib, mk[0], mk[1:]...), 0, superblocks)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/registry"
@@ -53,6 +54,8 @@ type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
 	Inspect(ctx context.Context, device string) (block.Device, error)
 	Probe(ctx context.Context, device string) (filesystem.Identity, error)
+	// Contents is what a disk holds, read and not made.
+	Contents(ctx context.Context, d block.Device) (contents.Contents, error)
 	SetReadOnly(ctx context.Context, d block.Device) error
 	MountClone(ctx context.Context, m filesystem.CloneMount) error
 	Unmount(ctx context.Context, target string, d block.Device) error

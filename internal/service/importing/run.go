@@ -71,13 +71,14 @@ type run struct {
 	brand   vss.Attributes // how its copies are marked
 
 	intent   uint64
-	recorded bool                // the outcome is on disk
-	located  []lun.Info          // what may be unmasked now
-	awaited  []lun.Info          // what is unmasked and will arrive
-	found    map[string]found    // by key
-	vetoes   map[vss.ID]error    // by provider
-	matching time.Duration       // spent comparing disks with the document, part of the arrival
-	surfaces [][]catalog.Surface // of the copies that were verified, in the document's order
+	recorded bool                         // the outcome is on disk
+	located  []lun.Info                   // what may be unmasked now
+	awaited  []lun.Info                   // what is unmasked and will arrive
+	found    map[string]found             // by key
+	vetoes   map[vss.ID]error             // by provider
+	matching time.Duration                // spent comparing disks with the document, part of the arrival
+	contents map[string]*catalog.Contents // by key, of LUNs with more than one volume of the set
+	surfaces [][]catalog.Surface          // of the copies that were verified, in the document's order
 }
 
 func (r *run) do(ctx context.Context) (out async.Outcome) {
@@ -165,6 +166,7 @@ func (r *run) attach(ctx context.Context) ([]catalog.CopyStatus, error) {
 	r.pr.Report("verify", "", 0, len(r.set.Snapshots))
 	end = r.tl.Start("verify", "")
 	statuses := r.verify(ctx, described())
+	r.contents = r.readContents(ctx)
 	end()
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -454,6 +456,7 @@ func (r *run) recordLUNs(t *catalog.Tx, statuses []catalog.CopyStatus, why error
 			if l.Reason == "" && why != nil {
 				l.Reason = why.Error()
 			}
+			l.Contents = r.contents[l.Name]
 			if imported[s.ID] {
 				l.State, l.Reason = catalog.LUNImported, ""
 			}

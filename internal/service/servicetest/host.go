@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/partition"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
@@ -317,6 +319,15 @@ func (h *Host) Probe(ctx context.Context, device string) (filesystem.Identity, e
 	}
 	_, l, _ := h.find(d.LUN.Name())
 	return l.Filesystem, nil
+}
+
+// Contents is a partition for each half of the disk.
+func (h *Host) Contents(ctx context.Context, d block.Device) (contents.Contents, error) {
+	c := contents.Contents{Table: partition.GPT}
+	for i := range 2 {
+		c.Volumes = append(c.Volumes, contents.Volume{Number: i + 1, Offset: uint64(i) * d.Size / 2, Length: d.Size / 2, Name: fmt.Sprintf("half %d", i+1)})
+	}
+	return c, h.hook(ctx, "Contents")
 }
 
 // SetReadOnly sets the flag.

@@ -4162,8 +4162,11 @@ type LUN struct {
 	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"` // "original", "imported", "orphaned", …
 	SetId         []byte                 `protobuf:"bytes,7,opt,name=set_id,json=setId,proto3" json:"set_id,omitempty"`
 	SnapshotId    []byte                 `protobuf:"bytes,8,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
-	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`  // why an orphan is one
-	Action        string                 `protobuf:"bytes,10,opt,name=action,proto3" json:"action,omitempty"` // what CleanupImport did
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`    // why an orphan is one
+	Action        string                 `protobuf:"bytes,10,opt,name=action,proto3" json:"action,omitempty"`   // what CleanupImport did
+	Table         string                 `protobuf:"bytes,11,opt,name=table,proto3" json:"table,omitempty"`     // "gpt", "mbr"; "" if there is none, or it was not looked at
+	Fault         string                 `protobuf:"bytes,12,opt,name=fault,proto3" json:"fault,omitempty"`     // why its volumes are not known
+	Volumes       []*LUNVolume           `protobuf:"bytes,13,rep,name=volumes,proto3" json:"volumes,omitempty"` // what it holds, as far as that is known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4268,6 +4271,135 @@ func (x *LUN) GetAction() string {
 	return ""
 }
 
+func (x *LUN) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *LUN) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
+func (x *LUN) GetVolumes() []*LUNVolume {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+type LUNVolume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        int32                  `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // of the partition; 0 for the whole LUN
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"` // bytes
+	Length        uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"` // bytes
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`      // of the partition
+	Filesystem    string                 `protobuf:"bytes,5,opt,name=filesystem,proto3" json:"filesystem,omitempty"`
+	Uuid          string                 `protobuf:"bytes,6,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Label         string                 `protobuf:"bytes,7,opt,name=label,proto3" json:"label,omitempty"`
+	SnapshotIds   [][]byte               `protobuf:"bytes,8,rep,name=snapshot_ids,json=snapshotIds,proto3" json:"snapshot_ids,omitempty"` // the set's copies that lie on it
+	Fault         string                 `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`                                // why what it holds is not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LUNVolume) Reset() {
+	*x = LUNVolume{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LUNVolume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LUNVolume) ProtoMessage() {}
+
+func (x *LUNVolume) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LUNVolume.ProtoReflect.Descriptor instead.
+func (*LUNVolume) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *LUNVolume) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *LUNVolume) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *LUNVolume) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *LUNVolume) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LUNVolume) GetFilesystem() string {
+	if x != nil {
+		return x.Filesystem
+	}
+	return ""
+}
+
+func (x *LUNVolume) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *LUNVolume) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *LUNVolume) GetSnapshotIds() [][]byte {
+	if x != nil {
+		return x.SnapshotIds
+	}
+	return nil
+}
+
+func (x *LUNVolume) GetFault() string {
+	if x != nil {
+		return x.Fault
+	}
+	return ""
+}
+
 type ListSetsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"` // the response's next: go on from there
@@ -4277,7 +4409,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4289,7 +4421,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4302,7 +4434,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListSetsRequest) GetAfter() []byte {
@@ -4322,7 +4454,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4334,7 +4466,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4347,7 +4479,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -4373,7 +4505,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4385,7 +4517,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4398,7 +4530,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SetRequest) GetSetId() []byte {
@@ -4428,7 +4560,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4572,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4585,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Set) GetSetId() []byte {
@@ -4557,7 +4689,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4569,7 +4701,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4582,7 +4714,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListEventsRequest) GetId() string {
@@ -4650,7 +4782,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4662,7 +4794,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4675,7 +4807,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -4703,7 +4835,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4715,7 +4847,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4728,7 +4860,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{71}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Event) GetId() string {
@@ -5102,7 +5234,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\borphaned\x18\x01 \x01(\bR\borphaned\"d\n" +
 	"\x10ListLUNsResponse\x12%\n" +
 	"\x04luns\x18\x01 \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\x12)\n" +
-	"\x05error\x18\x02 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"\xfb\x01\n" +
+	"\x05error\x18\x02 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"\xda\x02\n" +
 	"\x03LUN\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x12\n" +
@@ -5115,7 +5247,22 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"snapshotId\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
 	"\x06action\x18\n" +
-	" \x01(\tR\x06action\"'\n" +
+	" \x01(\tR\x06action\x12\x14\n" +
+	"\x05table\x18\v \x01(\tR\x05table\x12\x14\n" +
+	"\x05fault\x18\f \x01(\tR\x05fault\x121\n" +
+	"\avolumes\x18\r \x03(\v2\x17.umbra.vss.v1.LUNVolumeR\avolumes\"\xea\x01\n" +
+	"\tLUNVolume\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"filesystem\x18\x05 \x01(\tR\n" +
+	"filesystem\x12\x12\n" +
+	"\x04uuid\x18\x06 \x01(\tR\x04uuid\x12\x14\n" +
+	"\x05label\x18\a \x01(\tR\x05label\x12!\n" +
+	"\fsnapshot_ids\x18\b \x03(\fR\vsnapshotIds\x12\x14\n" +
+	"\x05fault\x18\t \x01(\tR\x05fault\"'\n" +
 	"\x0fListSetsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\fR\x05after\"M\n" +
 	"\x10ListSetsResponse\x12%\n" +
@@ -5255,7 +5402,7 @@ func file_umbra_vss_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_vss_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(WriterSelection)(0),                // 0: umbra.vss.v1.WriterSelection
 	(*Empty)(nil),                       // 1: umbra.vss.v1.Empty
@@ -5323,13 +5470,14 @@ var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(*ListLUNsRequest)(nil),             // 63: umbra.vss.v1.ListLUNsRequest
 	(*ListLUNsResponse)(nil),            // 64: umbra.vss.v1.ListLUNsResponse
 	(*LUN)(nil),                         // 65: umbra.vss.v1.LUN
-	(*ListSetsRequest)(nil),             // 66: umbra.vss.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),            // 67: umbra.vss.v1.ListSetsResponse
-	(*SetRequest)(nil),                  // 68: umbra.vss.v1.SetRequest
-	(*Set)(nil),                         // 69: umbra.vss.v1.Set
-	(*ListEventsRequest)(nil),           // 70: umbra.vss.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),          // 71: umbra.vss.v1.ListEventsResponse
-	(*Event)(nil),                       // 72: umbra.vss.v1.Event
+	(*LUNVolume)(nil),                   // 66: umbra.vss.v1.LUNVolume
+	(*ListSetsRequest)(nil),             // 67: umbra.vss.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),            // 68: umbra.vss.v1.ListSetsResponse
+	(*SetRequest)(nil),                  // 69: umbra.vss.v1.SetRequest
+	(*Set)(nil),                         // 70: umbra.vss.v1.Set
+	(*ListEventsRequest)(nil),           // 71: umbra.vss.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),          // 72: umbra.vss.v1.ListEventsResponse
+	(*Event)(nil),                       // 73: umbra.vss.v1.Event
 }
 var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	0,  // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
@@ -5355,147 +5503,148 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	2,  // 20: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
 	65, // 21: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
 	2,  // 22: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	69, // 23: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
-	43, // 24: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	53, // 25: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
-	52, // 26: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
-	2,  // 27: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
-	65, // 28: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	72, // 29: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
-	2,  // 30: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
-	3,  // 31: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
-	5,  // 32: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
-	6,  // 33: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
-	6,  // 34: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
-	7,  // 35: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
-	8,  // 36: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
-	9,  // 37: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
-	10, // 38: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
-	5,  // 39: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 40: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 41: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 42: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 43: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 44: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 45: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 46: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 47: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 48: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
-	16, // 49: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
-	30, // 50: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 51: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	30, // 52: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 53: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 54: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 55: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 56: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 57: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 58: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 59: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
-	35, // 60: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
-	5,  // 61: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
-	38, // 62: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
-	40, // 63: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
-	42, // 64: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
-	45, // 65: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
-	47, // 66: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
-	42, // 67: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
-	21, // 68: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	21, // 69: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	22, // 70: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
-	30, // 71: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
-	23, // 72: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
-	24, // 73: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
-	5,  // 74: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 75: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 76: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
-	25, // 77: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
-	49, // 78: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
-	50, // 79: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
-	49, // 80: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 82: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
-	1,  // 83: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
-	57, // 84: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
-	1,  // 85: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
-	61, // 86: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
-	62, // 87: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
-	63, // 88: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	66, // 89: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
-	68, // 90: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	68, // 91: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
-	27, // 92: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
-	27, // 93: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
-	70, // 94: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	4,  // 95: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	1,  // 96: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	1,  // 97: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	1,  // 98: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	1,  // 99: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	1,  // 100: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	1,  // 101: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
-	1,  // 102: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
-	34, // 103: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 104: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
-	13, // 105: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
-	1,  // 106: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
-	34, // 107: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 108: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
-	14, // 109: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
-	1,  // 110: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
-	11, // 111: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
-	15, // 112: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
-	1,  // 113: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
-	31, // 114: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	32, // 115: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	32, // 116: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	34, // 117: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 118: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 119: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 120: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 121: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 122: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	33, // 123: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	34, // 124: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	36, // 125: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	39, // 126: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	41, // 127: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	43, // 128: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	46, // 129: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	48, // 130: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	1,  // 131: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	1,  // 132: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
-	34, // 133: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 134: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
-	34, // 135: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 136: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
-	34, // 137: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 138: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 139: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	32, // 140: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
-	26, // 141: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
-	51, // 142: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	51, // 143: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	54, // 144: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	1,  // 145: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	55, // 146: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	56, // 147: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	58, // 148: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	59, // 149: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	64, // 150: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	1,  // 151: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	64, // 152: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	67, // 153: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	69, // 154: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	33, // 155: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
-	28, // 156: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
-	29, // 157: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
-	71, // 158: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	95, // [95:159] is the sub-list for method output_type
-	31, // [31:95] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	66, // 23: umbra.vss.v1.LUN.volumes:type_name -> umbra.vss.v1.LUNVolume
+	70, // 24: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	43, // 25: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	53, // 26: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
+	52, // 27: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
+	2,  // 28: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
+	65, // 29: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
+	73, // 30: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	2,  // 31: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
+	3,  // 32: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
+	5,  // 33: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
+	6,  // 34: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
+	6,  // 35: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
+	7,  // 36: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
+	8,  // 37: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
+	9,  // 38: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
+	10, // 39: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
+	5,  // 40: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 41: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 42: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 43: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 44: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 45: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 46: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
+	5,  // 47: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 48: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
+	12, // 49: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
+	16, // 50: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
+	30, // 51: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 52: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	30, // 53: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
+	5,  // 54: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 55: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 56: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 57: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 58: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 59: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 60: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
+	35, // 61: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
+	5,  // 62: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
+	38, // 63: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
+	40, // 64: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
+	42, // 65: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
+	45, // 66: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
+	47, // 67: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
+	42, // 68: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
+	21, // 69: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	21, // 70: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	22, // 71: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
+	30, // 72: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
+	23, // 73: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
+	24, // 74: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
+	5,  // 75: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 76: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,  // 77: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
+	25, // 78: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
+	49, // 79: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
+	50, // 80: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
+	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 82: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
+	49, // 83: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
+	1,  // 84: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
+	57, // 85: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
+	1,  // 86: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
+	61, // 87: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
+	62, // 88: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
+	63, // 89: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
+	67, // 90: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
+	69, // 91: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	69, // 92: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	27, // 93: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
+	27, // 94: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
+	71, // 95: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	4,  // 96: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	1,  // 97: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	1,  // 98: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	1,  // 99: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	1,  // 100: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	1,  // 101: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	1,  // 102: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
+	1,  // 103: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
+	34, // 104: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 105: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
+	13, // 106: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
+	1,  // 107: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
+	34, // 108: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
+	11, // 109: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
+	14, // 110: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
+	1,  // 111: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
+	11, // 112: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
+	15, // 113: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
+	1,  // 114: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
+	31, // 115: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	32, // 116: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	32, // 117: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	34, // 118: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 119: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 120: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 121: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 122: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 123: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	33, // 124: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	34, // 125: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	36, // 126: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	39, // 127: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	41, // 128: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	43, // 129: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	46, // 130: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	48, // 131: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	1,  // 132: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	1,  // 133: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
+	34, // 134: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 135: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
+	34, // 136: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
+	1,  // 137: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
+	34, // 138: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 139: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	34, // 140: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	32, // 141: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
+	26, // 142: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
+	51, // 143: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	51, // 144: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	54, // 145: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	1,  // 146: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	55, // 147: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	56, // 148: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	58, // 149: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	59, // 150: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	64, // 151: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	1,  // 152: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	64, // 153: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	68, // 154: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	70, // 155: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	33, // 156: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	28, // 157: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
+	29, // 158: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
+	72, // 159: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	96, // [96:160] is the sub-list for method output_type
+	32, // [32:96] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_umbra_vss_v1_service_proto_init() }
@@ -5527,7 +5676,7 @@ func file_umbra_vss_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_vss_v1_service_proto_rawDesc), len(file_umbra_vss_v1_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   72,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
