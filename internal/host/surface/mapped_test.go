@@ -2,6 +2,7 @@ package surface
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"os"
@@ -89,7 +90,7 @@ func TestMapped(t *testing.T) {
 	clear := func(lazily bool) {
 		t.Helper()
 		for _, l := range disks {
-			if err := s.Clear(t.Context(), l, lazily); err != nil {
+			if err := s.Clear(context.Background(), l, lazily); err != nil {
 				t.Errorf("Clear: %v", err)
 			}
 		}
@@ -121,8 +122,7 @@ func TestMapped(t *testing.T) {
 	}
 
 	// Beside a partition of a LUN that is in use.
-	looptest.Run(t, "addpart", disks[0].Path, "1", "0", "2048")
-	part, found, err := findPartition(t.Context(), disks[0], 0, mib)
+	part, found, err := addPartition(t.Context(), disks[0], 0, mib)
 	if err != nil || !found {
 		t.Fatalf("no partition: %v", err)
 	}
