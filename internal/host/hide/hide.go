@@ -103,6 +103,9 @@ func (r Rules) write(ctx context.Context, rules map[string]string) error {
 	if err := os.MkdirAll(r.dir(), 0o755); err != nil {
 		return unwritable(r.dir(), err)
 	}
+	if have, err := os.ReadFile(filepath.Join(r.dir(), multipathFile)); err != nil || string(have) != renderMultipath() {
+		rules[multipathFile] = renderMultipath()
+	}
 	for name, text := range rules {
 		if err := replace(filepath.Join(r.dir(), name), text); err != nil {
 			return unwritable(filepath.Join(r.dir(), name), err)

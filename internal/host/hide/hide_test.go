@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,10 @@ func TestHideAndUnhide(t *testing.T) {
 	}
 	if n := files(t, r.Dir); n != 2 {
 		t.Errorf("%d files", n)
+	}
+	// The rules of hiding itself are one file more, which stays.
+	if text, err := os.ReadFile(filepath.Join(r.Dir, multipathFile)); err != nil || !strings.Contains(string(text), "ENV{SCSI_IDENT_LUN_NAA_REGEXT}=\"\"\n") {
+		t.Errorf("multipathd is not told: %v\n%s", err, text)
 	}
 	for range 2 {
 		if err := r.Unhide(t.Context(), luns); err != nil {
@@ -145,7 +150,7 @@ func files(t *testing.T, dir string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(all)
+	return len(slices.DeleteFunc(all, func(e os.DirEntry) bool { return e.Name() == multipathFile }))
 }
 
 func TestHideFails(t *testing.T) {
