@@ -54,7 +54,9 @@ array makes an XFS image there and mounts it.
 
 Hosts talk to --listen addresses over mutual TLS; a host on this machine gets
 its LUNs as descriptors over --data-socket. Hosts of other machines get theirs
-over iSCSI at --iscsi-portal, from the kernel's own target (LIO).`,
+over iSCSI at --iscsi-portal, from the kernel's own target (LIO), or over NBD
+with TLS at --nbd-portal, from QEMU's storage daemon. A host that could have both
+takes iSCSI (key transport of its configuration).`,
 		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --iscsi-portal 192.0.2.1:3260",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
@@ -87,6 +89,7 @@ over iSCSI at --iscsi-portal, from the kernel's own target (LIO).`,
 	f.StringSliceVar(&cfg.Listen, "listen", []string{"unix:///run/umbra/array-hosts.sock"}, "where hosts call: tcp://HOST:PORT or unix:///PATH (mutual TLS on both)")
 	f.StringSliceVar(&cfg.Advertise, "advertise", nil, "addresses that join bundles name instead of --listen")
 	f.StringSliceVar(&cfg.ISCSIPortals, "iscsi-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over iSCSI")
+	f.StringSliceVar(&cfg.NBDPortals, "nbd-portal", nil, "ADDRESS:PORT where they get them over NBD; each host has a port of its own, from PORT upwards")
 	f.DurationVar(&cfg.CloneLimit, "clone-limit", 2*time.Second, "refuse sets whose cloning would hold writes longer (at most 8s)")
 	f.Float64Var(&cfg.Watermark, "watermark", 0.05, "part of the store that is kept free")
 	f.StringVar(&storeSize, "store-size", "", "size of a new XFS image, e.g. 500G (default 64G, at most 80% of what is free)")

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -47,6 +48,7 @@ type Config struct {
 	// ISCSIPortals are where hosts of other machines get their LUNs, ADDRESS:PORT.
 	// None: the array serves hosts on its own machine only.
 	ISCSIPortals []string
+	NBDPortals   []string // the same over NBD
 	configfs     string
 	exporters    map[export.Kind]exporter // instead of the machine's, in tests
 
@@ -375,6 +377,11 @@ func (a *Array) Close() {
 		for _, p := range a.unfinished(func(*pending) bool { return true }) {
 			if err := a.abortPending(context.Background(), p); err != nil {
 				a.log.Warn("an unfinished set stays until the next start", "set", p.id, "error", err)
+			}
+		}
+		for _, o := range a.outlets {
+			if c, ok := o.exporter.(io.Closer); ok {
+				_ = c.Close() // it stops watching; what is exported stays
 			}
 		}
 		if a.store != nil {

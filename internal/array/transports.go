@@ -9,6 +9,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
+	"github.com/umbra-vss/umbra/internal/array/export/nbd"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -52,7 +53,7 @@ type transport struct {
 }
 
 // transports are those there are; a host that has a choice takes the first.
-var transports = []transport{overISCSI}
+var transports = []transport{overISCSI, overNBD}
 
 var overISCSI = transport{
 	kind: export.ISCSI, flag: "--iscsi-portal",
@@ -68,6 +69,23 @@ var overISCSI = transport{
 	bundle: func(b *client.Bundle, target string, portals []string, p export.Peer) {
 		b.ISCSI = &client.ISCSI{Target: target, Portals: portals, Initiator: p.Initiator,
 			User: p.Initiates.User, Secret: p.Initiates.Password, TargetUser: p.Answers.User, TargetSecret: p.Answers.Password}
+	},
+}
+
+var overNBD = transport{
+	kind: export.NBD, flag: "--nbd-portal",
+	portals:   func(c Config) []string { return c.NBDPortals },
+	initiator: nbd.Identity,
+	secrets: func(host string) secrets {
+		// One key: it proves both sides to each other.
+		return secrets{Initiates: export.Secret{User: nbd.Identity(host), Password: randomHex(32)}}
+	},
+	present: func(c Config, _ arrayRecord) bool { return nbd.Present(nbd.Folder(c.Dir)) },
+	open: func(c Config, _ arrayRecord, portals []string) (exporter, error) {
+		return nbd.Open(nbd.Folder(c.Dir), portals, c.Logger)
+	},
+	bundle: func(b *client.Bundle, _ string, portals []string, p export.Peer) {
+		b.NBD = &client.NBD{Portals: portals, Identity: p.Initiates.User, Key: p.Initiates.Password}
 	},
 }
 
