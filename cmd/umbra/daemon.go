@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) daemonCmd() *cobra.Command {
-	var file, stateDir, runDir, hostName, rulesDir string
+	var file, stateDir, runDir, hostName, rulesDir, transport string
 	var arrival, hold time.Duration
 	var stdin bool
 	c := &cobra.Command{Use: "daemon", Short: "Run this machine's shadow copy service",
@@ -31,7 +31,7 @@ At start it first thaws filesystems a killed predecessor may have left frozen.`,
 				return err
 			}
 			f := cmd.Flags()
-			for name, p := range map[string]*string{"state-dir": &cfg.StateDir, "run-dir": &cfg.RunDir, "host-name": &cfg.HostName, "udev-rules-dir": &cfg.UdevRulesDir} {
+			for name, p := range map[string]*string{"state-dir": &cfg.StateDir, "run-dir": &cfg.RunDir, "host-name": &cfg.HostName, "udev-rules-dir": &cfg.UdevRulesDir, "transport": &cfg.Transport} {
 				if f.Changed(name) {
 					*p = f.Lookup(name).Value.String()
 				}
@@ -59,6 +59,7 @@ At start it first thaws filesystems a killed predecessor may have left frozen.`,
 	c.Flags().DurationVar(&arrival, "arrival-timeout", d.ArrivalTimeout, "how long an import waits for its disks")
 	c.Flags().DurationVar(&hold, "hold-limit", d.HoldLimit, "automatic thaw after this long, at most 10s")
 	hiddenStdin(c, &stdin)
+	c.Flags().StringVar(&transport, "transport", d.Transport, "how LUNs are reached: loop, iscsi, nbd (default: what will do)")
 	c.Flags().StringVar(&rulesDir, "udev-rules-dir", d.UdevRulesDir, "folder for the udev rules that hide copies")
 	return c
 }

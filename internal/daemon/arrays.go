@@ -15,6 +15,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host"
 	"github.com/umbra-vss/umbra/internal/host/attach/iscsi"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
+	"github.com/umbra-vss/umbra/internal/host/attach/nbd"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/service"
 	"github.com/umbra-vss/umbra/lun"
@@ -250,6 +251,19 @@ func (t target) ExportLUNs(ctx context.Context, naas []lun.NAA) (iscsi.Exports, 
 	out := iscsi.Exports{Target: e.Target, Portals: e.Portals}
 	for _, l := range e.LUNs {
 		out.LUNs = append(out.LUNs, iscsi.Exported{NAA: l.NAA, Number: l.Number, Size: l.Size, ReadOnly: l.ReadOnly})
+	}
+	return out, err
+}
+
+// nbdTarget is what the NBD initiator takes.
+type nbdTarget struct{ target }
+
+// ExportLUNs is for the NBD initiator.
+func (t nbdTarget) ExportLUNs(ctx context.Context, naas []lun.NAA) (nbd.Exports, error) {
+	e, err := t.c.ExportLUNs(ctx, export.NBD, naas)
+	out := nbd.Exports{Portals: e.Portals}
+	for _, l := range e.LUNs {
+		out.LUNs = append(out.LUNs, nbd.Exported{NAA: l.NAA, Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly})
 	}
 	return out, err
 }

@@ -90,7 +90,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	defer arrays.Close()
 	tag := block.HostTag(c.HostName)
-	machine := &host.Machine{HostTag: tag, Rules: hide.Rules{Dir: c.UdevRulesDir}, Initiators: arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport}),
+	machine := &host.Machine{HostTag: tag, Rules: hide.Rules{Dir: c.UdevRulesDir}, Initiators: arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}),
 		Guard: freeze.Options{Limit: c.HoldLimit, Logger: log}}
 	providers := registry.New(arrayprovider.New(arrays.Clients))
 	boot := freeze.BootID()

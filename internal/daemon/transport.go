@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/attach/iscsi"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
+	"github.com/umbra-vss/umbra/internal/host/attach/nbd"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -43,12 +45,14 @@ type way struct {
 }
 
 // ways are in the order in which a host that has a choice takes them.
-var ways = []way{{export.ISCSI, openISCSI}}
+var ways = []way{{export.ISCSI, openISCSI}, {export.NBD, openNBD}}
 
 // waysHere is what ways need to know of this host.
 type waysHere struct {
 	hostTag string
 	prefer  string // the configured transport, "" for the first that will do
+	runDir  string
+	done    <-chan struct{} // closed when the daemon ends
 }
 
 func openISCSI(w waysHere, c *client.Client) remote {
@@ -58,6 +62,16 @@ func openISCSI(w waysHere, c *client.Client) remote {
 	}
 	return scsi{iscsi.New(w.hostTag, target{c}, iscsi.Credentials{Target: b.Target, Initiator: b.Initiator,
 		User: b.User, Secret: b.Secret, TargetUser: b.TargetUser, TargetSecret: b.TargetSecret})}
+}
+
+func openNBD(w waysHere, c *client.Client) remote {
+	b := c.Bundle()
+	if b.NBD == nil {
+		return nil
+	}
+	i := nbd.New(w.hostTag, filepath.Join(w.runDir, "nbd", b.ArrayID.Bare()), nbdTarget{target{c}}, nbd.Credentials{Identity: b.NBD.Identity, Key: b.NBD.Key})
+	go i.Watch(w.done)
+	return i
 }
 
 // scsi is open-iscsi where the kernel can do it.

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +27,7 @@ type Loop struct {
 	NAA         lun.NAA // the LUN, if Umbra attached it (HostTag != "")
 	HostTag     string  // the Umbra host that attached it, or ""
 	ReadOnly    bool    // by the driver: the flag of the device cannot be cleared
+	Dead        bool    // what serves the backing file has ended: every access is an error
 	Autoclear   bool    // goes away with its last user: detach is under way
 	DirectIO    bool
 }
@@ -70,6 +74,9 @@ func ParseLoopName(name string) (naa lun.NAA, hostTag string, ok bool) {
 // loopStatus asks the driver; ENXIO means that nothing is attached.
 func loopStatus(f *os.File) (*Loop, error) {
 	st, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if errors.Is(err, unix.ENOTCONN) {
+		return deadLoop(f)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +91,24 @@ func loopStatus(f *os.File) (*Loop, error) {
 		DirectIO:  st.Flags&unix.LO_FLAGS_DIRECT_IO != 0,
 	}
 	if naa, tag, ok := ParseLoopName(l.Name); ok {
+		l.NAA, l.HostTag = naa, tag
+	}
+	return l, nil
+}
+
+// deadLoop is what can be told of a loop device over a file of FUSE whose server
+// has ended: the driver asks the file before it answers, and has no answer then.
+// Whoever attaches such files calls them like the device (package attach/nbd), so
+// the path says whose it is, as long as the file is mounted.
+func deadLoop(f *os.File) (*Loop, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, err
+	}
+	l := &Loop{Dead: true}
+	path := attr(filepath.Join(sysRoot, "dev/block", fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)), "loop"), "backing_file")
+	dir, tag := filepath.Split(path)
+	if naa, tag, ok := ParseLoopName(loopPrefix + filepath.Base(dir) + "/" + tag); ok {
 		l.NAA, l.HostTag = naa, tag
 	}
 	return l, nil
