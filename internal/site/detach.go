@@ -65,6 +65,10 @@ func detachUnder(ctx context.Context, dir string) error {
 			continue
 		}
 		f, oerr := block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+		// The namespace's mounts go with its last process, in the kernel's own time.
+		for deadline := time.Now().Add(5 * time.Second); errors.Is(oerr, vss.VSS_E_VOLUME_IN_USE) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			f, oerr = block.Open(ctx, d, unix.O_RDONLY|unix.O_EXCL)
+		}
 		if oerr != nil {
 			err = errors.Join(err, oerr)
 			continue

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/umbra-vss/umbra/internal/array/export/nbd"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/outlive"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -19,7 +21,10 @@ type Options struct {
 	Binary string    // the umbra program
 	Dir    string    // an empty folder for everything; "" makes one
 	Log    io.Writer // also gets what the services write; nil for nobody
-	Under  string    // the filesystem the array's folder is made on: "" is Dir's own, else a new one of this type
+	// Transport is how hosts reach their LUNs: "" is the array's own choice, which
+	// on one machine is loop devices; "nbd" is the network between the namespaces.
+	Transport string
+	Under     string // the filesystem the array's folder is made on: "" is Dir's own, else a new one of this type
 }
 
 // Site is an array and its hosts.
@@ -29,6 +34,8 @@ type Site struct {
 	log    io.Writer
 	own    bool // Dir is ours to remove
 	under  string
+
+	transport string
 
 	arrayNS *namespace
 	array   *process
@@ -58,7 +65,7 @@ func New(o Options) (*Site, error) {
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
 		return nil, bad("/dev/loop-control", "this kernel has no loop devices", "Load the loop module, or use a kernel that has it", err)
 	}
-	s := &Site{Dir: o.Dir, binary: o.Binary, log: o.Log, under: o.Under}
+	s := &Site{Dir: o.Dir, binary: o.Binary, log: o.Log, under: o.Under, transport: o.Transport}
 	if s.binary == "" {
 		exe, err := os.Executable()
 		if err != nil {
@@ -100,6 +107,9 @@ func (s *Site) StartArray(ctx context.Context, env []string, args ...string) (er
 	}
 	all := append([]string{"array", "serve", "--dir", s.ArrayDir(), "--name", "demo", "--array-socket", s.ArraySocket(),
 		"--data-socket", filepath.Join(s.Dir, "data.sock"), "--listen", "tcp://10.77.0.1:7480"}, args...)
+	if s.transport == "nbd" {
+		all = append(all, "--nbd-portal", "10.77.0.1:10809")
+	}
 	s.array, err = start(ctx, s.arrayNS, s.log, env, s.binary, all...)
 	return err
 }
@@ -169,6 +179,9 @@ func (h *Host) RulesDir() string { return filepath.Join(h.dir, "rules.d") }
 // StartDaemon starts the daemon; env arms failpoints in tests.
 func (h *Host) StartDaemon(ctx context.Context, env []string, args ...string) (err error) {
 	all := append([]string{"daemon", "--state-dir", h.StateDir(), "--run-dir", h.RunDir(), "--socket", h.Socket(), "--host-name", h.Name, "--udev-rules-dir", h.RulesDir()}, args...)
+	if h.site.transport != "" {
+		all = append(all, "--transport", h.site.transport)
+	}
 	h.daemon, err = start(ctx, h.ns, h.site.log, env, h.site.binary, all...)
 	return err
 }
@@ -241,6 +254,7 @@ func (s *Site) Close() error {
 		ctx := context.Background()
 		for _, h := range s.hosts {
 			h.daemon.stop()
+			s.closeErr = errors.Join(s.closeErr, h.endData(ctx))
 			h.ns.close() // its mounts go with it
 		}
 		store := s.store()
@@ -249,7 +263,7 @@ func (s *Site) Close() error {
 		}
 		if s.arrayNS != nil {
 			s.array.stop()
-			s.closeErr = errors.Join(s.closeErr, s.unmountUnder(ctx))
+			s.closeErr = errors.Join(s.closeErr, outlive.EndAll(ctx, nbd.Folder(s.ArrayDir())), s.unmountUnder(ctx))
 			s.arrayNS.close()
 		}
 		s.closeErr = errors.Join(s.closeErr, detachUnder(ctx, s.Dir))

@@ -35,6 +35,11 @@ func newFixture(t *testing.T, arrayArgs ...string) *fixture {
 // newFixtureOn puts the array's folder on a filesystem of its own.
 func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
 	t.Helper()
+	return newFixtureWith(t, site.Options{Under: under, Transport: os.Getenv("UMBRA_E2E_TRANSPORT")}, arrayArgs...)
+}
+
+func newFixtureWith(t *testing.T, o site.Options, arrayArgs ...string) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("/tmp", "umbra-site-")
@@ -46,7 +51,8 @@ func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
 			t.Error(err)
 		}
 	})
-	s, err := site.New(site.Options{Binary: binary, Dir: dir, Under: under})
+	o.Binary, o.Dir = binary, dir
+	s, err := site.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
