@@ -65,35 +65,3 @@ func (s *san) lun(name, size, host string) string {
 func (s *san) disk(m *lab.Machine, naa string) string {
 	return strings.TrimSpace(m.Sh("grep -ls %s /sys/block/sd*/device/wwid | cut -d/ -f4", naa))
 }
-
-func TestISCSISmoke(t *testing.T) {
-	s := newSAN(t, "a", "b")
-	a, b := s.l.Machine("a"), s.l.Machine("b")
-	naa := s.lun("db", "64M", "a")
-	t.Log(a.Sh("umbra rescan"))
-	d := s.disk(a, naa)
-	if d == "" {
-		t.Fatalf("no disk of %s: %s", naa, a.Sh("ls /sys/block; iscsiadm -m session -P 3"))
-	}
-	a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /data && mount /dev/%[1]s /data && echo hello >/data/greeting && sync", d)
-	t.Log(a.Sh("umbra create /data --transportable --document /root/set.umbra"))
-	doc, err := a.Pull(t.Context(), "/root/set.umbra")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.PowerOff()
-	if err := b.Push(t.Context(), doc, "/root/set.umbra", 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(b.Sh("umbra import /root/set.umbra"))
-	t.Log(b.Sh("umbra list copies; lsblk -o NAME,SIZE,RO,VENDOR,MODEL,WWN; umbra list luns"))
-	if got := b.Sh("cat /run/umbra/copies/*/greeting"); strings.TrimSpace(got) != "hello" {
-		t.Errorf("the copy on b says %q", got)
-	}
-	t.Log(s.array.Sh("umbra array lun list; umbra array info"))
-	t.Log(b.Sh("umbra delete all --yes || umbra delete all"))
-	if left := b.Sh("ls /sys/block | grep ^sd || true; ls /sys/class/iscsi_session"); left != "" {
-		t.Errorf("left on b: %s", left)
-	}
-	t.Log(s.array.Sh("umbra array lun list; ls /sys/kernel/config/target/core/*"))
-}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/site/sitetest"
@@ -31,9 +30,28 @@ const EnvBoot = "UMBRA_LAB_BOOT"
 // Debian starts them.
 type Machines []string
 
+// T is what a lab wants of whom it serves: a test is one, and so is who tells a
+// story with machines (package story). What must not go wrong ends the calling
+// goroutine with Fatal.
+type T interface {
+	Helper()
+	Log(args ...any)
+	Logf(format string, args ...any)
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+	Skipf(format string, args ...any)
+	Failed() bool
+	Cleanup(func())
+	Context() context.Context
+	ArtifactDir() string
+}
+
 // Lab is machines on one network.
 type Lab struct {
-	t        testing.TB
+	t        T
 	dir      string // sockets, disks, and what machines boot from
 	logs     string
 	image    image.Image
@@ -47,7 +65,7 @@ const bootTime = 90 * time.Second
 
 // Start starts machines, waits until all of them are up, and ends them with the
 // test. The test is skipped without UMBRA_LAB=1.
-func Start(t testing.TB, names Machines) *Lab {
+func Start(t T, names Machines) *Lab {
 	t.Helper()
 	if os.Getenv(Env) != "1" {
 		t.Skipf("virtual machines are started only with %s=1 (make lab)", Env)
@@ -154,7 +172,7 @@ func (l *Lab) showLogs() {
 
 // artifacts is where logs go: kept by go test -artifacts, else gone after the
 // test.
-func artifacts(t testing.TB) string { return t.ArtifactDir() }
+func artifacts(t T) string { return t.ArtifactDir() }
 
 // theImage is made once for all tests of a run.
 func theImage(ctx context.Context) (image.Image, error) {
@@ -235,13 +253,28 @@ var made struct {
 
 // Run is what a test package's TestMain does with a lab in it: the tests, and
 // away with what they shared.
-func Run(m *testing.M) int {
+func Run(m interface{ Run() int }) int {
 	code := m.Run()
-	if made.dir != "" {
-		if err := os.RemoveAll(made.dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
+	if err := Clean(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	return code
+}
+
+// Clean removes what all labs of this process share.
+func Clean() error {
+	made.Lock()
+	defer made.Unlock()
+	for role, t := range made.templates {
+		_ = t.memory.Close()
+		_ = t.state.Close()
+		delete(made.templates, role)
+	}
+	dir := made.dir
+	made.dir, made.image = "", image.Image{}
+	if dir == "" {
+		return nil
+	}
+	return os.RemoveAll(dir)
 }

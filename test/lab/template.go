@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +21,7 @@ type template struct{ memory, state *os.File }
 func path(f *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()) }
 
 // templates makes those of some roles that are not there yet.
-func templates(ctx context.Context, t testing.TB, roles map[string]bool) (map[string]*template, error) {
+func templates(ctx context.Context, t T, roles map[string]bool) (map[string]*template, error) {
 	made.Lock()
 	defer made.Unlock()
 	if made.templates == nil {
