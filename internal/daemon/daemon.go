@@ -90,7 +90,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	defer arrays.Close()
 	tag := block.HostTag(c.HostName)
-	machine := &host.Machine{HostTag: tag, Rules: hide.Rules{Dir: c.UdevRulesDir}, Initiators: arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}),
+	machine := &host.Machine{HostTag: tag, Rules: hidingRules(c.UdevRulesDir), Initiators: arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}),
 		Guard: freeze.Options{Limit: c.HoldLimit, Logger: log}}
 	providers := registry.New(arrayprovider.New(arrays.Clients))
 	boot := freeze.BootID()
@@ -162,4 +162,14 @@ func mirrored(socket string, log *slog.Logger) (*slog.Logger, func(catalog.Event
 		log = slog.New(journal.WithoutEvents(log.Handler()))
 	}
 	return log, j.Event, nil
+}
+
+// hidingRules are the rules in a folder. LVM's filter goes by links that only the
+// machine's own udev makes, from its own folder.
+func hidingRules(dir string) hide.Rules {
+	r := hide.Rules{Dir: dir}
+	if dir == hide.DefaultDir {
+		r.LVM = hide.LVMDir
+	}
+	return r
 }

@@ -79,7 +79,7 @@ func TestHidden(t *testing.T) {
 					continue
 				}
 				partitions++
-				for property, whenHidden := range map[string]bool{"SYSTEMD_READY=0": true, "UDISKS_IGNORE=1": true, "UMBRA_HIDDEN=1": true, "ID_FS_UUID=": false, "DEVLINKS=": false} {
+				for property, whenHidden := range map[string]bool{"SYSTEMD_READY=0": true, "UDISKS_IGNORE=1": true, "UMBRA_HIDDEN=1": true, "ID_FS_UUID=": false, "DEVLINKS=/dev/umbra/hidden/": true, "DEVLINKS=/dev/disk": false} {
 					bare := k.name == "gpt" && strings.Contains(entry, "E: DEVTYPE=disk") && property == "ID_FS_UUID=" // a partitioned disk has no filesystem
 					if there := strings.Contains(entry, "E: "+property); !bare && there != (hidden(i) == whenHidden) {
 						t.Errorf("%s: %s: hidden should be %v, and %s is there: %v\n%s", step, k.name, hidden(i), property, there, entry)

