@@ -18,6 +18,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
@@ -203,6 +204,11 @@ func (m *Machine) Probe(ctx context.Context, device string) (filesystem.Identity
 // Contents is what a disk holds.
 func (m *Machine) Contents(ctx context.Context, d block.Device) (contents.Contents, error) {
 	return contents.Read(ctx, d)
+}
+
+// PhysicalVolume reads what LVM wrote on a disk, from an offset on.
+func (m *Machine) PhysicalVolume(ctx context.Context, d block.Device, offset uint64) (lvm.Disk, error) {
+	return volume.ReadPhysicalVolume(ctx, d, offset)
 }
 
 // SetReadOnly sets the host's own flag; the array's export comes first.

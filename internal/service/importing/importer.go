@@ -11,6 +11,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
@@ -56,6 +57,9 @@ type Host interface {
 	Probe(ctx context.Context, device string) (filesystem.Identity, error)
 	// Contents is what a disk holds, read and not made.
 	Contents(ctx context.Context, d block.Device) (contents.Contents, error)
+	// PhysicalVolume reads what LVM wrote on a disk from an offset on;
+	// lvm.ErrNone if there is none.
+	PhysicalVolume(ctx context.Context, d block.Device, offset uint64) (lvm.Disk, error)
 	SetReadOnly(ctx context.Context, d block.Device) error
 	MountClone(ctx context.Context, m filesystem.CloneMount) error
 	Unmount(ctx context.Context, target string, d block.Device) error

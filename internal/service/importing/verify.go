@@ -107,9 +107,12 @@ func (r *run) verifyCopy(ctx context.Context, s document.Snapshot, desc map[stri
 	for i, m := range s.LUNs {
 		d, err := r.verifyLUN(ctx, m, desc)
 		if err != nil {
-			return nil, err
+			return nil, partOf(s, i, err)
 		}
 		luns[i] = d
+	}
+	if err := r.verifyDisks(ctx, s, luns); err != nil {
+		return nil, err
 	}
 	ss, err := r.im.surface(ctx, s.ID, luns, s.BlockDevices())
 	if err == nil {

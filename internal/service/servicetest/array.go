@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
@@ -20,6 +21,7 @@ type LUN struct {
 	Generation uint64
 	Filesystem filesystem.Identity
 	Unmasked   bool
+	LVM        lvm.Disk // what LVM wrote on it; nothing if its UUID is ""
 }
 
 // Array is a storage system and its hardware provider.

@@ -16,6 +16,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/internal/host/partition"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
@@ -328,6 +329,18 @@ func (h *Host) Contents(ctx context.Context, d block.Device) (contents.Contents,
 		c.Volumes = append(c.Volumes, contents.Volume{Number: i + 1, Offset: uint64(i) * d.Size / 2, Length: d.Size / 2, Name: fmt.Sprintf("half %d", i+1)})
 	}
 	return c, h.hook(ctx, "Contents")
+}
+
+// PhysicalVolume is what the LUN says of itself in LVM.
+func (h *Host) PhysicalVolume(ctx context.Context, d block.Device, offset uint64) (lvm.Disk, error) {
+	if err := h.hook(ctx, "PhysicalVolume"); err != nil {
+		return lvm.Disk{}, err
+	}
+	_, l, ok := h.find(d.LUN.Name())
+	if !ok || l.LVM.UUID == "" {
+		return lvm.Disk{}, lvm.ErrNone
+	}
+	return l.LVM, nil
 }
 
 // SetReadOnly sets the flag.
