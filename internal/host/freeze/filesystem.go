@@ -127,7 +127,16 @@ func openCounters(d DeviceNumber) (int, error) {
 			disk = filepath.Dir(real)
 		}
 	}
-	on, err := os.ReadFile(filepath.Join(disk, "queue", "iostats"))
+	iostats := filepath.Join(disk, "queue", "iostats")
+	on, err := os.ReadFile(iostats)
+	if _, mapped := os.Stat(filepath.Join(disk, "dm")); mapped == nil && err == nil && string(bytes.TrimSpace(on)) == "0" {
+		// Device-mapper's devices begin so on some kernels (6.1), where nobody
+		// switched it off.
+		if err := os.WriteFile(iostats, []byte("1"), 0); err != nil {
+			return -1, fmt.Errorf("its I/O statistics are off and cannot be switched on: %w", err)
+		}
+		on, err = os.ReadFile(iostats)
+	}
 	if err == nil && string(bytes.TrimSpace(on)) == "0" {
 		return -1, errors.New("its I/O statistics are off (queue/iostats is 0)")
 	}
