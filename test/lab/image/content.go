@@ -10,7 +10,7 @@ var programs = []string{
 	"usr/bin/udevadm", "usr/lib/systemd/systemd-udevd",
 	"usr/bin/mount", "usr/bin/umount", "usr/bin/findmnt", "usr/bin/lsblk", "usr/bin/nsenter", "usr/bin/unshare", "usr/bin/flock", "usr/bin/setpriv",
 	"usr/sbin/losetup", "usr/sbin/blkid", "usr/sbin/fsfreeze", "usr/sbin/blockdev", "usr/sbin/wipefs", "usr/sbin/sfdisk", "usr/sbin/blkdiscard", "usr/sbin/fstrim",
-	"usr/sbin/dmsetup", "usr/sbin/lvm", "usr/sbin/vgs", "usr/sbin/lvs", "usr/sbin/pvs", "usr/sbin/pvcreate", "usr/sbin/vgcreate", "usr/sbin/lvcreate", "usr/sbin/vgchange", "usr/sbin/lvchange", "usr/sbin/lvremove", "usr/sbin/vgremove", "usr/sbin/pvscan", "usr/sbin/vgimportclone",
+	"usr/sbin/dmsetup", "usr/sbin/lvm", "usr/sbin/vgs", "usr/sbin/lvs", "usr/sbin/pvs", "usr/sbin/pvcreate", "usr/sbin/vgcreate", "usr/sbin/lvcreate", "usr/sbin/vgchange", "usr/sbin/lvchange", "usr/sbin/lvremove", "usr/sbin/lvextend", "usr/sbin/vgremove", "usr/sbin/pvscan", "usr/sbin/vgimportclone",
 	"usr/sbin/iscsid", "usr/sbin/iscsiadm",
 	"usr/sbin/mkfs.ext4", "usr/sbin/mke2fs", "usr/sbin/e2fsck", "usr/sbin/fsck.ext4", "usr/sbin/dumpe2fs", "usr/sbin/tune2fs", "usr/sbin/debugfs",
 	"usr/sbin/mkfs.xfs", "usr/sbin/xfs_repair", "usr/sbin/xfs_io", "usr/sbin/xfs_db",

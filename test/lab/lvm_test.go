@@ -1,0 +1,103 @@
+package lab_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestLogicalVolumes copies two logical volumes of a group on two LUNs, one of
+// them striped, while they are written to. They are imported on a machine that has
+// a volume group of the same name, and then the very originals: LVM sees its own
+// volumes and nothing of the copies.
+func TestLogicalVolumes(t *testing.T) {
+	s := newSAN(t, "a", "b")
+	a, b := s.l.Machine("a"), s.l.Machine("b")
+	p0, p1 := s.lun("p0", "256M", "a"), s.lun("p1", "256M", "a")
+	a.Sh("umbra rescan && udevadm settle")
+	a.Sh(`vgcreate -q data /dev/%[1]s /dev/%[2]s
+lvcreate -q -y -i 2 -I 64 -L 320M -n db data
+lvcreate -q -y -L 32M -n log data /dev/%[2]s && lvextend -q -L 48M data/log /dev/%[1]s
+modprobe ext4; mkdir -p /srv/db /srv/log
+mkfs.xfs -q /dev/data/db && mount /dev/data/db /srv/db
+mkfs.ext4 -q /dev/data/log && mount /dev/data/log /srv/log
+for v in db log; do for i in 1 2 3; do head -c 1000000 /dev/urandom >/srv/$v/$i; done; done; sync
+cd /srv && sha256sum */[123] >/root/sums`, s.disk(a, p0), s.disk(a, p1))
+	sums, err := a.Pull(t.Context(), "/root/sums")
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := a.Start("load", "i=0; while :; do i=$((i+1)); echo $i >>/srv/db/seq; echo $i >>/srv/log/seq; done")
+	a.Sh("until test -s /srv/log/seq; do sleep 0.1; done")
+	t.Log(a.Sh("umbra create /srv/db /srv/log --transportable --document /root/set.umbra"))
+	load.Stop()
+	// The hold was whole by the counters of the volumes themselves: they count.
+	a.Sh("for d in /dev/data/db /dev/data/log; do read -r _ _ _ _ _ _ n _ </sys/block/$(basename $(readlink -f $d))/stat; test $n -gt 1000; done")
+	doc, err := a.Pull(t.Context(), "/root/set.umbra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := strings.TrimSpace(a.Sh("vgs --noheadings -o vg_uuid data"))
+	a.PowerOff()
+
+	// b has a group of that name, with a volume of that name.
+	b.Sh(`truncate -s 64M /root/own && losetup /dev/loop0 /root/own
+vgcreate -q data /dev/loop0 && lvcreate -q -y -L 16M -n db data
+modprobe ext4; mkfs.ext4 -q /dev/data/db && mkdir -p /own && mount /dev/data/db /own && echo own >/own/whose`)
+	for path, text := range map[string][]byte{"/root/set.umbra": doc, "/root/sums": sums} {
+		if err := b.Push(t.Context(), text, path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone := b.Sh("vgs; pvs; lvs; dmsetup ls")
+	t.Log(b.Sh("umbra import /root/set.umbra && udevadm settle"))
+	t.Log(b.Sh("umbra list copies; dmsetup table; lsblk"))
+	copies := strings.Fields(b.Sh("for c in /run/umbra/copies/*; do echo $c; done"))
+	if len(copies) != 2 {
+		t.Fatalf("device objects %v", copies)
+	}
+	b.Sh(`mkdir -p /srv && for c in /run/umbra/copies/*; do if findmnt -n -o FSTYPE $c | grep -q xfs; then ln -s $c /srv/db; else ln -s $c /srv/log; fi; done
+cd /srv && sha256sum -c -s /root/sums`)
+	db, log := last(b.Sh("tail -n 1 /srv/db/seq")), last(b.Sh("tail -n 1 /srv/log/seq"))
+	if log < 1 || db < log || db > log+1 {
+		t.Errorf("the copies are of two instants: %d and %d", db, log)
+	}
+
+	// LVM's own programs see what they saw before, however they are asked.
+	lvmSees := func(step, want string) {
+		t.Helper()
+		if got := b.Sh("vgs 2>&1; pvs 2>&1; lvs 2>&1; dmsetup ls | grep -v ^umbra-"); got != want {
+			t.Errorf("%s: LVM sees\n%s\nand saw\n%s", step, got, want)
+		}
+	}
+	lvmSees("imported", alone)
+	b.Sh("vgchange -ay; pvscan --cache -aay; for d in /dev/sd? $(dmsetup ls | sed -n 's/^umbra-.*:\\([0-9]*\\))$/\\/dev\\/dm-\\1/p'); do pvscan --cache -aay $d || true; done >/dev/null 2>&1; udevadm trigger --action=add --subsystem-match=block; udevadm settle")
+	lvmSees("asked to activate everything", alone)
+	b.Sh("umbra expose $(basename $(readlink -f /srv/db)) /mnt && cat /mnt/1 | sha256sum | cut -c1-64 >/root/x && grep -q \"$(cat /root/x)  db/1\" /root/sums && umbra unexpose /mnt; grep -q own /own/whose")
+
+	// Volumes that cannot be copied so are refused, with the way out.
+	b.Sh("lvcreate -q -y -s -L 8M -n snap data/db")
+	if r := b.Fails("umbra create /own"); !strings.Contains(r.Stderr, "snapshot-origin") || !strings.Contains(r.Stderr, "lvremove") {
+		t.Errorf("a volume with an LVM snapshot: %s", r.Stderr)
+	}
+	b.Sh("lvremove -q -y data/snap")
+	if r := b.Fails("umbra create /own"); !strings.Contains(r.Stderr, "/dev/loop0") {
+		t.Errorf("a volume on no LUN: %s", r.Stderr)
+	}
+
+	// The originals themselves, beside their copies: the same UUIDs.
+	b.Sh("umount /own && vgchange -q -an data && vgremove -q -y data && losetup -d /dev/loop0")
+	s.array.Sh("umbra array unmask p0 b && umbra array unmask p1 b")
+	b.Sh("umbra rescan && udevadm settle && vgchange -q -ay data")
+	if got := b.Sh("vgs --noheadings -o vg_uuid,pv_count 2>&1; pvs 2>&1 | grep -ci 'duplicate\\|prefers' || true"); strings.Join(strings.Fields(got), " ") != group+" 2 0" {
+		t.Errorf("the originals beside the copies: %s", got)
+	}
+	b.Sh("mount /dev/data/log /own && echo changed >/own/1 && sync && cd /srv && sha256sum -c -s /root/sums && umount /own && vgchange -q -an data")
+
+	b.Sh("cd / && umbra delete all")
+	if left := b.Sh("dmsetup ls | grep -v 'No devices' || true; ls /dev/umbra/hidden 2>/dev/null || true"); left != "" {
+		t.Errorf("left on b: %s", left)
+	}
+	if list := s.array.Sh("umbra array lun list"); strings.Count(list, "naa.") != 2 {
+		t.Errorf("the array keeps more than the two LUNs:\n%s", list)
+	}
+}
