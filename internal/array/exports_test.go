@@ -70,6 +70,10 @@ func (o *fakeExport) Revoke(who string) error {
 	defer o.mu.Unlock()
 	delete(o.peers, who)
 	delete(o.live, who)
+	for n, l := range o.luns {
+		l.Maps = slices.DeleteFunc(slices.Clone(l.Maps), func(m export.Mapping) bool { return m.Initiator == who })
+		o.luns[n] = l
+	}
 	return nil
 }
 
@@ -236,6 +240,25 @@ func TestRemovedHost(t *testing.T) {
 	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); !errors.Is(err, vss.E_ACCESSDENIED) {
 		t.Errorf("a removed host: %v", err)
 	}
+}
+
+// TestEnrolledAgain: a host's session with the old secrets ends. What it has
+// attached it finds again with the new ones, at the same number.
+func TestEnrolledAgain(t *testing.T) {
+	r, o := networked(t)
+	a := r.enroll("hosta", "")
+	orig, _ := r.lun(16<<20, "hosta")
+	if _, err := a.ExportLUNs(t.Context(), export.ISCSI, []lun.NAA{orig}); err != nil {
+		t.Fatal(err)
+	}
+	who := iscsi.InitiatorName("hosta")
+	before := o.peers[who]
+	o.live[who] = true
+	r.enroll("hosta", "")
+	if after := o.peers[who]; o.live[who] || after.Initiates == before.Initiates || after.Answers == before.Answers {
+		t.Errorf("in: %v, as %v, before %v", o.live[who], after, before)
+	}
+	wantMaps(t, o, orig, "hosta#1:rw")
 }
 
 // TestExportsSurviveRestart: the same LUN at the same number; what was changed

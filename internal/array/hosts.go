@@ -28,8 +28,10 @@ func validHost(s string) bool {
 	return s != "" && len(s) <= 64 && s[0] != '-' && s[0] != '.' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") == ""
 }
 
-// enroll makes a host known, or gives a known one a new certificate, which
-// revokes the old. The bundle holds the only copy of the private key.
+// enroll makes a host known, or gives a known one a new certificate and new
+// secrets, which revokes the old: sessions that began with those end. What it has
+// attached stays exported, for whoever comes with the new ones. The bundle holds
+// the only copy of the private key.
 func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error) {
 	const op = "enroll host"
 	if !validHost(name) || cluster != "" && !validHost(cluster) {
@@ -46,11 +48,17 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 		return nil, injected(op, err)
 	}
 	var h *hostRecord
+	var attached []lun.NAA // by one who was known before
 	err = a.state.update(ctx, op, func(t *txn) error {
 		h = &hostRecord{Name: name, Cluster: cluster, Serial: leaf.SerialNumber.Text(16), Enrolled: a.now().UTC(), Expires: leaf.NotAfter.UTC()}
 		if old := t.host(name); old != nil {
 			h.Slot, h.LastNumber, h.Lane = old.Slot, old.LastNumber, old.Lane
 			h.Cluster = cmp.Or(cluster, old.Cluster)
+			for _, l := range a.state.allLUNs() {
+				if _, ok := l.exportTo(name); ok {
+					attached = append(attached, l.NAA)
+				}
+			}
 		} else {
 			t.edit().Slot++
 			h.Slot = t.edit().Slot
@@ -64,7 +72,7 @@ func (a *Array) enroll(ctx context.Context, name, cluster string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if err := a.welcome(h); err != nil {
+	if err := a.replaceSecrets(h, attached); err != nil {
 		return nil, err
 	}
 	if err := fpEnrollAfterRecord.Hit(ctx); err != nil {

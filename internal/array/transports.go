@@ -10,6 +10,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/array/export/nbd"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -154,15 +155,21 @@ func (t *txn) freeLane() uint16 {
 	return lane
 }
 
-// welcome lets a host in over every transport.
-func (a *Array) welcome(h *hostRecord) error {
+// replaceSecrets lets a host in over every transport, with its present secrets
+// only: whoever is in with others is put out. The LUNs that it has attached are
+// shown to it again.
+func (a *Array) replaceSecrets(h *hostRecord, attached []lun.NAA) error {
 	var errs []error
+	a.exportMu.Lock() // nothing is exported to a host that is out for a moment
 	for _, o := range a.outlets {
-		if p, ok := h.peer(o.transport); ok {
-			errs = append(errs, o.Admit(p))
+		err := o.Revoke(o.initiator(h.Name))
+		if p, ok := h.peer(o.transport); ok && err == nil {
+			err = o.Admit(p)
 		}
+		errs = append(errs, err)
 	}
-	return vss.Join("", errs...)
+	a.exportMu.Unlock()
+	return vss.Join("", append(errs, a.converge(attached...))...)
 }
 
 // revoke takes everything away from a host, over every transport: one that
