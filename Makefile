@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check lab lab-smoke conformance bench generate clean
+.PHONY: all build guard deps demo test check lab lab-smoke conformance crash-matrix bench generate clean
 
 all: build
 
@@ -63,6 +63,11 @@ lab-smoke: build
 # rows passed, what the specification leaves open, and the ImportSnapshots page.
 conformance: guard
 	cd test/conformance && go test -count=1 -args -report
+
+# crash-matrix kills every process at every failpoint (as root) and writes what
+# came of it to docs/crash-matrix.md, which make test holds to be true.
+crash-matrix: deps build
+	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -count=1 -run TestKilled ./test/e2e -args -update
 
 # bench measures Umbra beside the raw system calls and the usual script.
 bench: deps build

@@ -102,6 +102,7 @@ func TestDeathInAChange(t *testing.T) {
 		"array.delete.before-record": false, "array.delete.after-record": true, "array.delete.after-remove": true,
 		"array.abort.before-remove": true, "array.abort.after-remove": true, "array.abort.after-record": true,
 		"array.release.before-record": false, "array.release.after-record": true,
+		"array.access.before-record": false, "array.access.after-record": true,
 	} {
 		t.Run(point, func(t *testing.T) {
 			r := newRig(t)
@@ -116,7 +117,7 @@ func TestDeathInAChange(t *testing.T) {
 			im := client.Location{SetID: set, ImportID: vss.NewID(), Ticket: tk, Digest: digest, LUNs: copies}
 			op := strings.Split(point, ".")[1]
 			switch op {
-			case "release":
+			case "release", "access":
 				_, err = a.LocateLUNs(ctx, im)
 			case "abort":
 				_, err = a.PrepareSet(ctx, open, transportable, []client.Source{{NAA: n}})
@@ -139,6 +140,8 @@ func TestDeathInAChange(t *testing.T) {
 					_ = a.AbortSet(dying, open, false)
 				case "release":
 					_ = a.ReleaseImport(dying, set, im.ImportID)
+				case "access":
+					_ = a.SetLUNAccess(dying, copies, client.Recovery)
 				}
 			}()
 			r.revive(hit(r), cut)
@@ -160,6 +163,10 @@ func TestDeathInAChange(t *testing.T) {
 			case "release":
 				if bound := sets[0].BoundHost == "a"; bound == after || len(visible) == 1 == after {
 					t.Fatalf("bound %v, visible %d", bound, len(visible))
+				}
+			case "access":
+				if open := !visible[0].ReadOnly; open != after {
+					t.Fatalf("writable %v", open)
 				}
 			case "delete":
 				if gone := len(sets) == 0; gone != after || r.files() == 1 != after {

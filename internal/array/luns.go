@@ -62,8 +62,8 @@ func (a *Array) createLUN(ctx context.Context, name string, size uint64) (*lunRe
 		}
 		return nil
 	}
-	// The name is drawn, its file made, then recorded. A crash in between
-	// leaves an empty stray.
+	// The name is drawn, and what is yet to be made put on record as trash: a
+	// crash before the LUN is on record leaves nothing.
 	err := a.state.update(ctx, op, func(t *txn) error {
 		if err := taken(t); err != nil {
 			return err
@@ -73,18 +73,34 @@ func (a *Array) createLUN(ctx context.Context, name string, size uint64) (*lunRe
 			return err
 		}
 		rec.NAA = n
-		if err := a.store.Create(ctx, n, size); err != nil {
-			return err
-		}
-		if err := fpCreateAfterFile.Hit(ctx); err != nil {
-			_ = a.store.Remove(ctx, n)
-			return injected(op, err)
-		}
-		rec.Generation = t.generation()
-		t.putLUN(rec)
+		t.setTrash(n, true)
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	err = a.store.Create(ctx, rec.NAA, size)
+	if err == nil {
+		if err = fpCreateAfterFile.Hit(ctx); err != nil {
+			err = injected(op, err)
+		}
+	}
+	if err == nil {
+		err = a.state.update(ctx, op, func(t *txn) error {
+			if err := taken(t); err != nil {
+				return err
+			}
+			t.setTrash(rec.NAA, false)
+			rec.Generation = t.generation()
+			t.putLUN(rec)
+			return nil
+		})
+	}
+	if err != nil {
+		// What cannot be removed now stays trash, and goes at the next start.
+		if a.store.Remove(context.WithoutCancel(ctx), rec.NAA) == nil {
+			a.state.emptied(rec.NAA)
+		}
 		return nil, err
 	}
 	if err := fpCreateAfterRecord.Hit(ctx); err != nil {

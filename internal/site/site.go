@@ -123,6 +123,9 @@ func (s *Site) StopArray() { s.array.stop() }
 // ArrayPID is the array's process.
 func (s *Site) ArrayPID() int { return s.array.cmd.Process.Pid }
 
+// ArrayDone is closed when the array has ended.
+func (s *Site) ArrayDone() <-chan struct{} { return s.array.done }
+
 // ArrayRunning reports whether the array lives.
 func (s *Site) ArrayRunning() bool { return s.array.running() }
 

@@ -113,9 +113,8 @@ func TestKilledDeletingByForce(t *testing.T) {
 			g.must(err)
 			defer r.Close()
 			g.armOn(g.b, point+"=kill")
-			if _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String(), "--force"); err == nil {
-				g.Fatal("delete succeeded though the daemon died")
-			}
+			_, killed := g.as(g.b, "delete", "set", set.SetID.String(), "--force")
+			g.refused(killed, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
 			g.must(g.b.StartDaemon(g.ctx, nil))
 			if c, a := g.copiesOn(g.b), g.copiesOnArray(); len(c)+len(a) != 0 {
@@ -136,6 +135,7 @@ func TestKilledDeletingByForce(t *testing.T) {
 			})
 			g.nothingOn(g.b)
 			g.must(os.Remove(set.doc))
+			g.died(point, "B's daemon", "delete --force of a copy that is read", killed, "deleted at the start; the reader reads on, and the device goes with it")
 		})
 	}
 	f.works(v)

@@ -80,7 +80,12 @@ func TestKilledCreating(t *testing.T) {
 				g.must(err)
 				g.must(os.Remove(doc))
 			}
+			after := "no set, no copy"
+			if len(copies) != 0 {
+				after = "the set is whole and on record; its document can be had with `umbra save`"
+			}
 			g.works(v, w)
+			g.died(point, "A's daemon", "create", err, after)
 		})
 	}
 }
@@ -118,10 +123,10 @@ func TestKilledImporting(t *testing.T) {
 		f.run(point, func(g *fixture) {
 			set := g.create("app-rollback", v, w)
 			g.armOn(g.b, point+"=kill")
-			_, err := g.importOn(g.b, set.doc)
-			g.refused(err, vss.VSS_E_UNEXPECTED)
+			_, killed := g.importOn(g.b, set.doc)
+			g.refused(killed, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
-			_, err = g.as(g.b, "list", "luns")
+			_, err := g.as(g.b, "list", "luns")
 			g.mentions(g.refused(err, vss.VSS_E_UNEXPECTED), "umbra daemon", g.b.Socket())
 			_, err = g.as(g.b, "list", "copies")
 			g.mentions(g.refused(err, vss.VSS_E_UNEXPECTED), "umbra daemon", g.b.Socket())
@@ -137,7 +142,12 @@ func TestKilledImporting(t *testing.T) {
 					g.Errorf("unmasked and not listed: %+v", c)
 				}
 			}
+			after := "imported"
 			if !done {
+				after = "nothing is imported; the LUNs are listed until `umbra cleanup`, after which the import works"
+				if len(orphans) == 0 {
+					after = "nothing is imported, and no LUN was unmasked; the import works after `umbra cleanup`"
+				}
 				_, err := g.b.Umbra(g.ctx, "cleanup", set.SetID.String())
 				g.must(err)
 				_, err = g.importOn(g.b, set.doc)
@@ -156,6 +166,7 @@ func TestKilledImporting(t *testing.T) {
 				g.Errorf("copies left: %+v", c)
 			}
 			g.nothingOn(g.b)
+			g.died(point, "B's daemon", "import", killed, after)
 		})
 	}
 }
@@ -188,29 +199,29 @@ func TestKilledDeleting(t *testing.T) {
 			_, err := g.importOn(g.b, set.doc)
 			g.must(err)
 			g.armOn(g.b, point+"=kill")
-			if _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String()); err == nil {
-				g.Fatal("delete succeeded though the daemon died")
-			}
+			_, err = g.as(g.b, "delete", "set", set.SetID.String())
+			g.refused(err, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
 			g.must(g.b.StartDaemon(g.ctx, nil))
 			if c := g.copiesOnArray(); len(c) != 0 {
 				g.Errorf("copies left: %+v", c)
 			}
 			g.nothingOn(g.b)
+			g.died(point, "B's daemon", "delete of an imported set", err, "deleted at the start")
 		})
 	}
 	for _, point := range f.points("delete-created.") {
 		f.run(point, func(g *fixture) {
 			set := g.create("app-rollback", v)
 			g.armOn(g.a, point+"=kill")
-			if _, err := g.a.Umbra(g.ctx, "delete", "set", set.SetID.String()); err == nil {
-				g.Fatal("delete succeeded though the daemon died")
-			}
+			_, err := g.as(g.a, "delete", "set", set.SetID.String())
+			g.refused(err, vss.VSS_E_UNEXPECTED)
 			<-g.a.DaemonDone()
 			g.must(g.a.StartDaemon(g.ctx, nil))
 			if c := g.copiesOnArray(); len(c) != 0 {
 				g.Errorf("copies left: %+v", c)
 			}
+			g.died(point, "A's daemon", "delete of a set that was not imported", err, "deleted at the start")
 		})
 	}
 	f.works(v)
@@ -247,12 +258,13 @@ func TestKilledExposing(t *testing.T) {
 			if strings.HasPrefix(point, "un") {
 				verb = []string{"unexpose", id}
 			}
-			if _, err := g.b.Umbra(g.ctx, verb...); err == nil {
-				g.Fatal("it succeeded though the daemon died")
-			}
+			_, killed := g.as(g.b, verb...)
+			g.refused(killed, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
 			g.must(g.b.StartDaemon(g.ctx, nil))
+			after := "not exposed"
 			if exposed(g) {
+				after = "exposed"
 				_, err := g.b.Umbra(g.ctx, "unexpose", id)
 				g.must(err)
 			}
@@ -261,6 +273,7 @@ func TestKilledExposing(t *testing.T) {
 			_, err = g.b.Umbra(g.ctx, "unexpose", id)
 			g.must(err)
 			exposed(g)
+			g.died(point, "B's daemon", verb[0]+" to a folder", killed, after)
 		})
 	}
 }
@@ -286,9 +299,8 @@ func TestKilledCleaningUp(t *testing.T) {
 				<-g.b.DaemonDone()
 				g.must(g.b.StartDaemon(g.ctx, []string{"UMBRA_FAILPOINTS=" + point + "=kill"}))
 				args := append(args, set.SetID.String())
-				if _, err := g.b.Umbra(g.ctx, args...); err == nil {
-					g.Fatal("cleanup succeeded though the daemon died")
-				}
+				_, killed := g.as(g.b, args...)
+				g.refused(killed, vss.VSS_E_UNEXPECTED)
 				<-g.b.DaemonDone()
 				g.must(g.b.StartDaemon(g.ctx, nil))
 				out, err := g.b.Umbra(g.ctx, append(args, "--output", "json")...)
@@ -303,12 +315,14 @@ func TestKilledCleaningUp(t *testing.T) {
 					if len(c) != 0 {
 						g.Errorf("copies left: %+v", c)
 					}
+					g.died(point, "B's daemon", "cleanup --reclaim", killed, "the clean-up is given again; the copies are deleted")
 					return
 				}
 				_, err = g.importOn(g.b, set.doc) // nothing was mapped: once is still to come
 				g.must(err)
 				_, err = g.b.Umbra(g.ctx, "delete", "set", set.SetID.String())
 				g.must(err)
+				g.died(point, "B's daemon", "cleanup", killed, "the clean-up is given again; then the import works")
 			})
 		}
 	}

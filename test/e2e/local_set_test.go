@@ -253,7 +253,9 @@ func TestKilledMakingLocalSet(t *testing.T) {
 			if th.frozen(g) || th2.frozen(g) {
 				g.Error("a volume is frozen")
 			}
+			after := "no set, no copy"
 			if strings.HasSuffix(point, ".after-record") || point == "local.after-mount" {
+				after = "the set is whole, imported where it was made"
 				copies := g.copiesOn(g.a)
 				if len(copies) != 2 {
 					g.Fatalf("on record, and not there: %+v", copies)
@@ -268,6 +270,7 @@ func TestKilledMakingLocalSet(t *testing.T) {
 				g.Errorf("copies: %+v", c)
 			}
 			g.same(before)
+			g.died(point, "A's daemon", "create of a set that stays", err, after)
 		})
 	}
 	f.works(v, w)

@@ -30,6 +30,12 @@ func TestMain(m *testing.M) {
 	}
 	before := inventory()
 	code := m.Run()
+	if code == 0 {
+		if err := checkMatrix(); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
+	}
 	if left := leaks(before); len(left) > 0 {
 		fmt.Println("left behind:")
 		for _, l := range left {

@@ -269,16 +269,17 @@ func TestKilledSurfacing(t *testing.T) {
 			_, err := g.importOn(g.b, set.doc)
 			if point == "surface.after-take-down" {
 				g.must(err)
-				if _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String()); err == nil {
-					g.Fatal("deleted although the daemon died")
-				}
+				_, err := g.as(g.b, "delete", "set", set.SetID.String())
+				g.refused(err, vss.VSS_E_UNEXPECTED)
 				<-g.b.DaemonDone()
 				g.must(g.b.StartDaemon(g.ctx, nil))
 				_, _ = g.b.Umbra(g.ctx, "delete", "set", set.SetID.String()) // the copy that was not begun
 				g.nothingOn(g.b)
+				g.died(point, "B's daemon", "delete of a set of partitions", err, "what was begun is deleted at the start, the rest when the command is given again")
 				return
 			}
-			g.refused(err, vss.VSS_E_UNEXPECTED)
+			killed := err
+			g.refused(killed, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
 			g.must(g.b.StartDaemon(g.ctx, nil))
 			if o := g.orphans(g.b); len(o) != 1 {
@@ -295,6 +296,7 @@ func TestKilledSurfacing(t *testing.T) {
 				}
 			}
 			g.gone(g.b, set)
+			g.died(point, "B's daemon", "import of partitions", killed, "nothing is imported; the LUNs are listed until `umbra cleanup`, after which the import works")
 		})
 	}
 }

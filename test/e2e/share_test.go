@@ -261,12 +261,13 @@ func TestKilledSharing(t *testing.T) {
 			}
 			g.b.StopDaemon()
 			s.start("UMBRA_FAILPOINTS=" + point + "=kill")
-			if _, err := g.b.Umbra(g.ctx, verb...); err == nil {
-				g.Fatal("it succeeded though the daemon died")
-			}
+			_, killed := g.as(g.b, verb...)
+			g.refused(killed, vss.VSS_E_UNEXPECTED)
 			<-g.b.DaemonDone()
 			s.start()
+			after := "not shared"
 			if shared(g) {
+				after = "shared"
 				_, err := g.b.Umbra(g.ctx, "unexpose", "db")
 				g.must(err)
 			}
@@ -277,6 +278,7 @@ func TestKilledSharing(t *testing.T) {
 			if shared(g) {
 				g.Error("it is still shared")
 			}
+			g.died(point, "B's daemon", verb[0]+" as a share", killed, after)
 		})
 	}
 }
