@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path"
@@ -43,18 +41,8 @@ type Target struct {
 	portals []string
 }
 
-// ParsePortal checks an address and port that hosts of other machines can
-// reach, and returns its one spelling; E_INVALIDARG for anything else.
-func ParsePortal(s string) (string, error) {
-	p, err := netip.ParseAddrPort(s)
-	switch {
-	case err == nil && p.Addr().IsUnspecified():
-		return "", &vss.Error{Code: vss.E_INVALIDARG, Op: "open array", Object: s, Reason: "hosts must be told an address they can connect to", Remedy: "Give the address of one interface, and one portal for each"}
-	case err != nil || p.Port() == 0 || p.Addr().Zone() != "":
-		return "", &vss.Error{Code: vss.E_INVALIDARG, Op: "open array", Object: s, Reason: "not the address of a portal", Remedy: "Write ADDRESS:PORT with an IP address, such as 192.0.2.1:3260", Err: err}
-	}
-	return net.JoinHostPort(p.Addr().Unmap().String(), fmt.Sprint(p.Port())), nil
-}
+// ParsePortal checks the address of a portal and returns its one spelling.
+func ParsePortal(s string) (string, error) { return export.ParsePortal(s, "192.0.2.1:3260") }
 
 // Open finds the kernel's target and returns the array's, which Reconcile sets
 // up. prefix is how the array's LUNs are called; root is [Root].
