@@ -2,7 +2,6 @@ package iscsi
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"

@@ -80,7 +80,7 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 		return nil, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "export over NVMe/TCP", Object: string(base), Reason: "this kernel has no NVMe target, or it is not loaded, or configfs is not mounted",
 			Remedy: "Run modprobe -a nvmet nvmet_tcp loop dm_mod as root, and mount configfs at " + configfs.Root + "; or start the array without --nvme-portal"}
 	}
-	return &Target{fs: base, back: newDevices(), own: subsystemsOf(array), serial: array.Bare()[:20], prefix: prefix, portals: checked,
+	return &Target{fs: base, back: newDevices(), own: subsystemsOf(array), serial: strings.ReplaceAll(array.Bare(), "-", "")[:20], prefix: prefix, portals: checked,
 		settle: 300 * time.Millisecond, talking: talking}, nil
 }
 
@@ -477,10 +477,8 @@ func (t *Target) listen() (differences []string, err error) {
 		if slices.Contains(t.portals, p.portal) {
 			continue
 		}
+		differences = append(differences, "portal "+p.portal+" is closed")
 		linked, err := t.fs.List(path.Join(p.dir, "subsystems"))
-		if len(linked) > 0 {
-			differences = append(differences, "portal "+p.portal+" is closed")
-		}
 		for _, s := range linked {
 			err = errors.Join(err, t.fs.Unlink(path.Join(p.dir, "subsystems", s)))
 		}
