@@ -15,6 +15,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/configfs"
+	"github.com/umbra-vss/umbra/internal/array/export/nvme/dhchap"
 	"github.com/umbra-vss/umbra/internal/array/identity"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -313,7 +314,7 @@ func (t *Target) secrets(p export.Peer) (changed bool, err error) {
 		if w.password == "" || !t.fs.Exists(file) {
 			continue // a kernel without: the host's name alone decides
 		}
-		key := Key(w.password)
+		key := dhchap.Key(w.password)
 		if now, err := t.fs.Read(file); err == nil && now == key {
 			continue
 		}

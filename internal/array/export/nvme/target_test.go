@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
+	"github.com/umbra-vss/umbra/internal/array/export/nvme/dhchap"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -74,7 +75,7 @@ func TestNewTarget(t *testing.T) {
 		s, h := "subsystems/"+own+"hosta", "hosts/nqn.2026-01.io.umbra:hosta"
 		want := []string{"hide " + prefix, "mkdir " + s, "mkdir " + h, s + "/attr_model = UMBRA FILE LUN", s + "/attr_serial = 11220000000000000000"}
 		if chap {
-			want = append(want, h+"/dhchap_key = "+Key("in-hosta"), h+"/dhchap_ctrl_key = "+Key("out-hosta"))
+			want = append(want, h+"/dhchap_key = "+dhchap.Key("in-hosta"), h+"/dhchap_ctrl_key = "+dhchap.Key("out-hosta"))
 		}
 		k.told(append(want, "link "+s+"/allowed_hosts/nqn.2026-01.io.umbra:hosta -> "+h,
 			"mkdir ports/7480", "ports/7480/addr_trtype = tcp", "ports/7480/addr_adrfam = ipv4", "ports/7480/addr_traddr = 192.0.2.1", "ports/7480/addr_trsvcid = 4420",
@@ -333,16 +334,6 @@ func TestPortOfIPv6(t *testing.T) {
 	k.did()
 	if diff, err := tg.Reconcile([]export.Peer{peer("hosta")}, nil); err != nil || len(diff) > 0 {
 		t.Errorf("a second time: %v, %v", diff, err)
-	}
-}
-
-// TestKey: as nvme gen-dhchap-key -m 0 -s writes it.
-func TestKey(t *testing.T) {
-	if got, want := Key("secret"), "DHHC-1:00:"; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, ":") || len(got) != len(want)+48+1 {
-		t.Errorf("%q", got)
-	}
-	if Key("a") == Key("b") {
-		t.Error("two secrets are one key")
 	}
 }
 

@@ -1,4 +1,6 @@
-package nvme
+// Package dhchap writes secrets as NVMe wants them: array and host are given
+// the same words, and their kernels the same keys.
+package dhchap
 
 import (
 	"crypto/sha256"
