@@ -54,9 +54,10 @@ array makes an XFS image there and mounts it.
 
 Hosts talk to --listen addresses over mutual TLS; a host on this machine gets
 its LUNs as descriptors over --data-socket. Hosts of other machines get theirs
-over iSCSI at --iscsi-portal, from the kernel's own target (LIO), or over NBD
-with TLS at --nbd-portal, from QEMU's storage daemon. A host that could have both
-takes iSCSI (key transport of its configuration).`,
+over iSCSI at --iscsi-portal or NVMe/TCP at --nvme-portal, from the kernel's own
+targets (LIO, nvmet), or over NBD with TLS at --nbd-portal, from QEMU's storage
+daemon. A host that could have several takes them in this order (key transport
+of its configuration).`,
 		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --iscsi-portal 192.0.2.1:3260",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
@@ -90,6 +91,7 @@ takes iSCSI (key transport of its configuration).`,
 	f.StringSliceVar(&cfg.Advertise, "advertise", nil, "addresses that join bundles name instead of --listen")
 	f.StringSliceVar(&cfg.ISCSIPortals, "iscsi-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over iSCSI")
 	f.StringSliceVar(&cfg.NBDPortals, "nbd-portal", nil, "ADDRESS:PORT where they get them over NBD; each host has a port of its own, from PORT upwards")
+	f.StringSliceVar(&cfg.NVMePortals, "nvme-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over NVMe/TCP")
 	f.DurationVar(&cfg.CloneLimit, "clone-limit", 2*time.Second, "refuse sets whose cloning would hold writes longer (at most 8s)")
 	f.Float64Var(&cfg.Watermark, "watermark", 0.05, "part of the store that is kept free")
 	f.StringVar(&storeSize, "store-size", "", "size of a new XFS image, e.g. 500G (default 64G, at most 80% of what is free)")
@@ -225,8 +227,8 @@ func (x *arrayAdmin) enroll() *cobra.Command {
 	var file, cluster string
 	c := &cobra.Command{Use: "enroll HOST", Short: "Make a host's join bundle",
 		Long: `Make the bundle with which HOST joins this array: its certificate and key, the
-array's addresses and keys, and if the array has iSCSI portals the host's iSCSI
-name and secrets. Enrolling a host again revokes its old certificate.`,
+array's addresses and keys, and if the array has iSCSI or NVMe portals the
+host's name and secrets for them. Enrolling a host again revokes its old certificate.`,
 		Example: "  umbra array enroll hostb --bundle hostb.bundle", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
 			if file == "" {
 				file = as[0] + ".bundle"
@@ -275,7 +277,7 @@ func (x *arrayAdmin) hostList() *cobra.Command {
 
 func (x *arrayAdmin) hostRemove() *cobra.Command {
 	var force bool
-	c := &cobra.Command{Use: "remove HOST", Short: "Revoke a host, end its iSCSI session, mask every LUN from it", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
+	c := &cobra.Command{Use: "remove HOST", Short: "Revoke a host, end its iSCSI and NVMe sessions, mask every LUN from it", Args: args(cobra.ExactArgs(1)), RunE: func(cmd *cobra.Command, as []string) error {
 		return x.do(func(c *client.AdminClient) error {
 			if err := c.RemoveHost(cmd.Context(), as[0], force); err != nil {
 				return err

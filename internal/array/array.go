@@ -49,6 +49,7 @@ type Config struct {
 	// None: the array serves hosts on its own machine only.
 	ISCSIPortals []string
 	NBDPortals   []string // the same over NBD
+	NVMePortals  []string // the same over NVMe/TCP
 	configfs     string
 	exporters    map[export.Kind]exporter // instead of the machine's, in tests
 

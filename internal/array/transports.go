@@ -10,7 +10,11 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/array/export/nbd"
+<<<<<<< HEAD
 	"github.com/umbra-vss/umbra/lun"
+=======
+	"github.com/umbra-vss/umbra/internal/array/export/nvme"
+>>>>>>> 0c72bc7 (wire nvme)
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -54,7 +58,7 @@ type transport struct {
 }
 
 // transports are those there are; a host that has a choice takes the first.
-var transports = []transport{overISCSI, overNBD}
+var transports = []transport{overISCSI, overNVMe, overNBD}
 
 var overISCSI = transport{
 	kind: export.ISCSI, flag: "--iscsi-portal",
@@ -70,6 +74,22 @@ var overISCSI = transport{
 	bundle: func(b *client.Bundle, target string, portals []string, p export.Peer) {
 		b.ISCSI = &client.ISCSI{Target: target, Portals: portals, Initiator: p.Initiator,
 			User: p.Initiates.User, Secret: p.Initiates.Password, TargetUser: p.Answers.User, TargetSecret: p.Answers.Password}
+	},
+}
+
+var overNVMe = transport{
+	kind: export.NVMe, flag: "--nvme-portal",
+	portals:   func(c Config) []string { return c.NVMePortals },
+	initiator: nvme.HostName,
+	secrets: func(host string) secrets {
+		return secrets{Initiates: export.Secret{User: host, Password: randomHex(32)}, Answers: export.Secret{User: "array", Password: randomHex(32)}}
+	},
+	present: func(c Config, id arrayRecord) bool { return nvme.Present(c.configfs, id.ID) },
+	open: func(c Config, id arrayRecord, portals []string) (exporter, error) {
+		return nvme.Open(c.configfs, id.ID, id.Prefix, portals)
+	},
+	bundle: func(b *client.Bundle, target string, portals []string, p export.Peer) {
+		b.NVMe = &client.NVMe{Subsystem: target, Portals: portals, Host: p.Initiator, Secret: p.Initiates.Password, ArraySecret: p.Answers.Password}
 	},
 }
 

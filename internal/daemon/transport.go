@@ -12,10 +12,12 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
+	"github.com/umbra-vss/umbra/internal/array/export/nvme/dhchap"
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/attach/iscsi"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/attach/nbd"
+	"github.com/umbra-vss/umbra/internal/host/attach/nvme"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -45,7 +47,7 @@ type way struct {
 }
 
 // ways are in the order in which a host that has a choice takes them.
-var ways = []way{{export.ISCSI, openISCSI}, {export.NBD, openNBD}}
+var ways = []way{{export.ISCSI, openISCSI}, {export.NVMe, openNVMe}, {export.NBD, openNBD}}
 
 // waysHere is what ways need to know of this host.
 type waysHere struct {
@@ -72,6 +74,26 @@ func openNBD(w waysHere, c *client.Client) remote {
 	i := nbd.New(w.hostTag, filepath.Join(w.runDir, "nbd", b.ArrayID.Bare()), nbdTarget{target{c}}, nbd.Credentials{Identity: b.NBD.Identity, Key: b.NBD.Key})
 	go i.Watch(w.done)
 	return i
+}
+
+func openNVMe(_ waysHere, c *client.Client) remote {
+	b := c.Bundle().NVMe
+	if b == nil {
+		return nil
+	}
+	return nvme.New(nvmeTarget{target{c}}, nvme.Credentials{Target: b.Subsystem, Host: b.Host, Secret: dhchap.Key(b.Secret), TargetSecret: dhchap.Key(b.ArraySecret)})
+}
+
+// nvmeTarget is the array as the NVMe initiator asks it.
+type nvmeTarget struct{ target }
+
+func (t nvmeTarget) ExportLUNs(ctx context.Context, naas []lun.NAA) (nvme.Exports, error) {
+	e, err := t.c.ExportLUNs(ctx, export.NVMe, naas)
+	out := nvme.Exports{Target: e.Target, Portals: e.Portals}
+	for _, l := range e.LUNs {
+		out.LUNs = append(out.LUNs, nvme.Exported{NAA: l.NAA, Number: l.Number, Size: l.Size, ReadOnly: l.ReadOnly})
+	}
+	return out, err
 }
 
 // scsi is open-iscsi where the kernel can do it.

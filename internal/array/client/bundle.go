@@ -46,6 +46,7 @@ type Bundle struct {
 	// For hosts on other machines: a part for each transport that the array
 	// serves.
 	ISCSI *ISCSI `json:"iscsi,omitempty"`
+	NVMe  *NVMe  `json:"nvme,omitempty"`
 	NBD   *NBD   `json:"nbd,omitempty"`
 }
 
@@ -55,7 +56,7 @@ func (b *Bundle) Seal() { b.Version = b.saying() }
 // saying is the first version that can say what is in the bundle.
 func (b *Bundle) saying() int {
 	switch {
-	case b.NBD != nil:
+	case b.NVMe != nil, b.NBD != nil:
 		return BundleVersionTransports
 	case b.ISCSI != nil:
 		return BundleVersionISCSI
@@ -64,7 +65,7 @@ func (b *Bundle) saying() int {
 }
 
 // Remote reports whether the array can be on another machine.
-func (b *Bundle) Remote() bool { return b.ISCSI != nil || b.NBD != nil }
+func (b *Bundle) Remote() bool { return b.ISCSI != nil || b.NVMe != nil || b.NBD != nil }
 
 // NBD is how a host on another machine reaches its LUNs over NBD: over TLS, with
 // a key that only this host and the array have.
@@ -79,6 +80,26 @@ type NBD struct {
 func (n *NBD) whole() bool {
 	key, err := hex.DecodeString(n.Key)
 	return err == nil && len(key) >= 16 && len(key) <= 64 && plain(n.Identity) && !strings.Contains(n.Identity, ":") && addresses(n.Portals)
+}
+
+// NVMe is how a host on another machine reaches its LUNs over NVMe/TCP.
+type NVMe struct {
+	Subsystem   string   `json:"subsystem"`    // NVMe name (NQN) of what the array shows this host
+	Portals     []string `json:"portals"`      // address:port
+	Host        string   `json:"host"`         // NQN of the host, for this array
+	Secret      string   `json:"secret"`       // DH-HMAC-CHAP, where the kernels have it: the host to the array
+	ArraySecret string   `json:"array_secret"` // the array to the host
+}
+
+// whole: nothing is missing, and nothing in it could be more than a value among
+// the kernel's options.
+func (n *NVMe) whole() bool {
+	for _, s := range []string{n.Subsystem, n.Host, n.Secret, n.ArraySecret} {
+		if !plain(s) {
+			return false
+		}
+	}
+	return addresses(n.Portals) && n.Secret != n.ArraySecret
 }
 
 // ISCSI is how a host on another machine reaches its LUNs.
@@ -145,6 +166,8 @@ func ParseBundle(raw []byte) (Bundle, error) {
 		return bad("it has another version", nil)
 	case b.Version != b.saying():
 		return bad("its version and what it says of transports do not fit", nil)
+	case b.NVMe != nil && !b.NVMe.whole():
+		return bad("its NVMe part cannot be used", nil)
 	case b.ISCSI != nil && !b.ISCSI.whole():
 		return bad("its iSCSI part cannot be used", nil)
 	case b.NBD != nil && !b.NBD.whole():
