@@ -11,6 +11,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/host/attach/loop/looptest"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/partition/partitiontest"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -93,4 +94,26 @@ func TestPartOfALUNOverALoopDevice(t *testing.T) {
 	}
 	// Over another host's LUN it is as refused as that LUN.
 	refused(t, looptest.NewHost(t), dir, vss.VSS_E_VOLUME_NOT_SUPPORTED, "another Umbra host")
+}
+
+// TestDiskWithATable is no volume; its volumes are named.
+func TestDiskWithATable(t *testing.T) {
+	h := looptest.NewHost(t)
+	disk := h.Attach(t, looptest.File(t, 64*mib), false)
+	f, err := block.Open(t.Context(), disk, unix.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := partitiontest.GPT(f, disk.Size, 512, partitiontest.Part{Start: mib, Length: 8 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, h, disk.Path, vss.VSS_E_VOLUME_NOT_SUPPORTED, "8388608 bytes from 1048576")
+	if _, err := f.WriteAt(make([]byte, 512), 512); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(make([]byte, 512), 64*mib-512); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, h, disk.Path, vss.VSS_E_VOLUME_NOT_SUPPORTED, "GPT is damaged")
 }

@@ -1,11 +1,15 @@
 package volume
 
 import (
+	"context"
 	"fmt"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/host/contents"
+	"github.com/umbra-vss/umbra/internal/host/partition"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -30,6 +34,31 @@ func refuseType(m *mountinfo.Info) error {
 			"Move the data to a volume with ext4, xfs or btrfs")
 	}
 	return nil
+}
+
+// partitioned refuses a disk that holds no filesystem but partitions; nil if it
+// has none.
+func partitioned(ctx context.Context, d block.Device) error {
+	c, err := contents.Read(ctx, d)
+	if err != nil {
+		return err
+	}
+	if c.Fault != "" {
+		return unsupported(d.Path, c.Fault, "Repair the table, then name the mount point of one of its volumes")
+	}
+	if c.Table == partition.None {
+		return nil
+	}
+	var all []string
+	for _, v := range c.Volumes {
+		what := v.Filesystem.Type
+		if what == "" {
+			what = "nothing known"
+		}
+		all = append(all, fmt.Sprintf("%d (%s, %d bytes from %d)", v.Number, what, v.Length, v.Offset))
+	}
+	return unsupported(d.Path, fmt.Sprintf("it has a partition table (%s), and its volumes are its partitions: %s", c.Table, strings.Join(all, ", ")),
+		"Mount one of them and name its mount point; where the kernel makes no node of it, use losetup --direct-io=on --offset and --sizelimit")
 }
 
 // refuseDisk says why a disk cannot be part of a copy; nil if it can.

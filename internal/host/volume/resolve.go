@@ -144,6 +144,9 @@ func fromDevice(ctx context.Context, ms mounts, path string, dev uint64) (Volume
 	}
 	hold.Close()
 	id, err := filesystem.Probe(ctx, d.Path)
+	if err == nil && id.Type == "" {
+		err = partitioned(ctx, d)
+	}
 	if err != nil {
 		return Volume{}, err
 	}

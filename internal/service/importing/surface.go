@@ -38,7 +38,7 @@ func (im *Importer) Resurface(ctx context.Context, c *catalog.Copy) error {
 		wanted = append(wanted, document.BlockDevice{Role: s.Role, Segments: s.Segments})
 	}
 	ss, err := im.surface(ctx, c.Prop.SnapshotID, luns, wanted)
-	if err != nil {
+	if err != nil || len(ss) == 0 {
 		return err
 	}
 	c.Surfaces, c.Prop.BlockDevice = ss, ss[0].Device

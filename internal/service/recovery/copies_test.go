@@ -1,11 +1,14 @@
 package recovery_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/catalog/catalogtest"
+	"github.com/umbra-vss/umbra/internal/service/servicetest"
+	"github.com/umbra-vss/umbra/internal/service/timeline"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -49,6 +52,44 @@ func TestManyCopiesMissing(t *testing.T) {
 	}
 	if len(w.host.Mounts()) != len(d.Set.Snapshots) {
 		t.Errorf("mounts %v", w.host.Mounts())
+	}
+}
+
+// TestVolumesAfterReboot: devices that were made of LUNs are made again, and the
+// record says where they are now.
+func TestVolumesAfterReboot(t *testing.T) {
+	w := newWorld(t)
+	d := servicetest.NewSet(vss.CTX_APP_ROLLBACK, w.a, w.a)
+	servicetest.Share(d)
+	if out := w.im.Run(t.Context(), vss.NewID(), d, timeline.New(), timeline.NewProgress()); out.Code != vss.VSS_S_ASYNC_FINISHED {
+		t.Fatal(out.Err)
+	}
+	before := w.host.Surfaced()
+	w.boot("boot2")
+	w.host.Reboot()
+	w.rec.Run(t.Context(), nil)
+	after := w.host.Surfaced()
+	if len(before) != 2 || len(after) != 2 || slices.Equal(before, after) {
+		t.Fatalf("devices %v, then %v", before, after)
+	}
+	for _, s := range d.Set.Snapshots {
+		c, err := w.keeper.Get("test", s.ID)
+		if err != nil || !slices.Contains(after, c.Surfaces[0].Device) || c.Prop.BlockDevice != c.Surfaces[0].Device || c.Surfaces[0].DiskSeq != c.Attachments[0].DiskSeq {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	// The LUN goes with the last copy, the other's device does not.
+	if _, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[0].ID, vss.OBJECT_SNAPSHOT, false); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.host.Surfaced(); len(s) != 1 || len(w.host.Attached()) != 1 {
+		t.Errorf("devices %v", s)
+	}
+	if _, err := w.keeper.Delete(t.Context(), vss.NewID(), d.Set.Snapshots[1].ID, vss.OBJECT_SNAPSHOT, false); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.host.Surfaced(); len(s)+len(w.host.Attached()) != 0 {
+		t.Errorf("devices %v", s)
 	}
 }
 
