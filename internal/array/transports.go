@@ -10,11 +10,8 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
 	"github.com/umbra-vss/umbra/internal/array/export/nbd"
-<<<<<<< HEAD
-	"github.com/umbra-vss/umbra/lun"
-=======
 	"github.com/umbra-vss/umbra/internal/array/export/nvme"
->>>>>>> 0c72bc7 (wire nvme)
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
