@@ -80,13 +80,13 @@ func (f *Filesystem) examine() error {
 			Reason: "no block device is known on which to watch for writes", Remedy: "Choose a volume on a block device"}
 	}
 	for _, d := range f.devices {
-		fd, err := openCounters(d)
+		fds, err := openCounters(d)
 		if err != nil {
 			return &vss.Error{Code: vss.VSS_E_VOLUME_NOT_SUPPORTED, Op: "open filesystem to freeze", Object: t.name(),
 				Reason: "writes to its device " + d.String() + " cannot be watched",
 				Remedy: "Check that the device exists and write 1 to its queue/iostats in sysfs", Err: err}
 		}
-		f.counters = append(f.counters, fd)
+		f.counters = append(f.counters, fds...)
 	}
 	return nil
 }
@@ -118,34 +118,63 @@ func (f *Filesystem) findMount() error {
 
 // openCounters opens the sysfs `stat` of a device. A device that does not
 // count would look as if nobody ever wrote to it.
-func openCounters(d DeviceNumber) (int, error) {
-	dir := filepath.Join("/sys/dev/block", d.String())
+func openCounters(d DeviceNumber) ([]int, error) {
+	dir, err := filepath.EvalSymlinks(filepath.Join("/sys/dev/block", d.String()))
+	if err != nil {
+		return nil, err
+	}
 	disk := dir
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		disk = filepath.Join(dir, "..")
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			disk = filepath.Dir(real)
-		}
+		disk = filepath.Dir(dir)
 	}
-	iostats := filepath.Join(disk, "queue", "iostats")
-	on, err := os.ReadFile(iostats)
-	if _, mapped := os.Stat(filepath.Join(disk, "dm")); mapped == nil && err == nil && string(bytes.TrimSpace(on)) == "0" {
+	if _, err := os.Stat(filepath.Join(disk, "dm")); err == nil && off(disk) {
 		// Device-mapper's devices begin so on some kernels (6.1), where nobody
 		// switched it off.
-		if err := os.WriteFile(iostats, []byte("1"), 0); err != nil {
-			return -1, fmt.Errorf("its I/O statistics are off and cannot be switched on: %w", err)
+		if err := os.WriteFile(filepath.Join(disk, "queue", "iostats"), []byte("1"), 0); err != nil {
+			return nil, fmt.Errorf("its I/O statistics are off and cannot be switched on: %w", err)
 		}
-		on, err = os.ReadFile(iostats)
 	}
-	if err == nil && string(bytes.TrimSpace(on)) == "0" {
-		return -1, errors.New("its I/O statistics are off (queue/iostats is 0)")
+	counting := []string{dir}
+	if off(disk) {
+		if counting = pathsOf("/sys/class/block", filepath.Base(disk)); len(counting) == 0 {
+			return nil, errors.New("its I/O statistics are off (queue/iostats is 0)")
+		}
 	}
-	var fd int
-	err = retry(func() (err error) {
-		fd, err = unix.Open(filepath.Join(dir, "stat"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		return err
-	})
-	return fd, err
+	var fds []int
+	for _, c := range counting {
+		if c != dir && off(c) {
+			closeAll(fds)
+			return nil, fmt.Errorf("the I/O statistics of its path %s are off (queue/iostats is 0)", filepath.Base(c))
+		}
+		var fd int
+		if err := retry(func() (err error) {
+			fd, err = unix.Open(filepath.Join(c, "stat"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			return err
+		}); err != nil {
+			closeAll(fds)
+			return nil, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func off(disk string) bool {
+	on, err := os.ReadFile(filepath.Join(disk, "queue", "iostats"))
+	return err == nil && string(bytes.TrimSpace(on)) == "0"
+}
+
+// pathsOf are the hidden disks of an NVMe disk that has several paths, or could
+// have: nvme0c0n1 and nvme0c3n1 of nvme0n1. On some kernels (6.1) it is they that
+// count, and the disk itself does not. They have no partitions: what is written
+// to another partition of the disk counts as well.
+func pathsOf(class, disk string) []string {
+	subsystem, namespace, ok := strings.Cut(strings.TrimPrefix(disk, "nvme"), "n")
+	if !ok || !strings.HasPrefix(disk, "nvme") || strings.Contains(subsystem, "c") {
+		return nil
+	}
+	paths, _ := filepath.Glob(filepath.Join(class, "nvme"+subsystem+"c*n"+namespace))
+	return paths
 }
 
 // Name is the target's name.
