@@ -14,12 +14,18 @@ type san struct {
 	array *lab.Machine
 
 	served *lab.Process // the array's, since serve
+	portal string       // the flag by which it has one, without its address
 }
 
 func newSAN(t *testing.T, hosts ...string) *san {
 	t.Helper()
+	return newSANOver(t, "--iscsi-portal %[1]s:3260", hosts...)
+}
+
+func newSANOver(t *testing.T, portal string, hosts ...string) *san {
+	t.Helper()
 	l := lab.Start(t, append(lab.Machines{"array"}, hosts...))
-	s := &san{t: t, l: l, array: l.Machine("array")}
+	s := &san{t: t, l: l, array: l.Machine("array"), portal: portal}
 	s.array.Sh("modprobe xfs && mkfs.xfs -q /dev/vda && mkdir -p /store && mount -t xfs /dev/vda /store")
 	s.serve()
 	for _, h := range hosts {
@@ -31,7 +37,7 @@ func newSAN(t *testing.T, hosts ...string) *san {
 // serve starts the array and waits until it answers.
 func (s *san) serve() *lab.Process {
 	s.t.Helper()
-	p := s.array.Start("serve", "umbra array serve --dir /store/array --listen tcp://%[1]s:7480 --iscsi-portal %[1]s:3260", s.array.Address())
+	p := s.array.Start("serve", "umbra array serve --dir /store/array --listen tcp://%[1]s:7480 "+s.portal, s.array.Address())
 	p.WaitFor("umbra: ready")
 	s.served = p
 	return p
