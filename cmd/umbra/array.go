@@ -50,7 +50,9 @@ func (x *arrayAdmin) serve() *cobra.Command {
 	c := &cobra.Command{Use: "serve", Short: "Serve an array",
 		Long: `Serve an array: LUNs are files on a reflink filesystem, snapshots are clones that
 share their blocks. If --dir is on a filesystem without reflink (ext4), the
-array makes an XFS image there and mounts it.
+array makes an XFS image there and mounts it. With --backend lvmthin LUNs are thin
+devices of a device-mapper thin pool, which the array makes in a volume group or
+on two block devices; --dir then has the array's database only.
 
 Hosts talk to --listen addresses over mutual TLS; a host on this machine gets
 its LUNs as descriptors over --data-socket. Hosts of other machines get theirs
@@ -58,7 +60,7 @@ over iSCSI at --iscsi-portal or NVMe/TCP at --nvme-portal, from the kernel's own
 targets (LIO, nvmet), or over NBD with TLS at --nbd-portal, from QEMU's storage
 daemon. A host that could have several takes them in this order (key transport
 of its configuration).`,
-		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --iscsi-portal 192.0.2.1:3260",
+		Example: "  umbra array serve --dir /srv/array\n  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480 --iscsi-portal 192.0.2.1:3260\n  umbra array serve --backend lvmthin --vg san",
 		Args:    args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
 				return &vss.Error{Code: vss.E_ACCESSDENIED, Op: "array serve", Object: cfg.Dir, Reason: "the array mounts its store and opens LUNs as root", Remedy: "Run it as root"}
@@ -94,7 +96,11 @@ of its configuration).`,
 	f.StringSliceVar(&cfg.NVMePortals, "nvme-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over NVMe/TCP")
 	f.DurationVar(&cfg.CloneLimit, "clone-limit", 2*time.Second, "refuse sets whose cloning would hold writes longer (at most 8s)")
 	f.Float64Var(&cfg.Watermark, "watermark", 0.05, "part of the store that is kept free")
-	f.StringVar(&storeSize, "store-size", "", "size of a new XFS image, e.g. 500G (default 64G, at most 80% of what is free)")
+	f.StringVar(&storeSize, "store-size", "", "size of a new XFS image, e.g. 500G (default 64G, at most 80% of what is free), or of a new thin pool (default all of --vg)")
+	f.StringVar(&cfg.Backend, "backend", "file", "where LUNs are: file, or lvmthin (a thin pool; needs --vg, or --pool-data and --pool-metadata)")
+	f.StringVar(&cfg.VG, "vg", "", "volume group in which the thin pool is made, on two logical volumes")
+	f.StringVar(&cfg.PoolData, "pool-data", "", "block device for the thin pool's data, instead of --vg")
+	f.StringVar(&cfg.PoolMetadata, "pool-metadata", "", "block device for the thin pool's metadata, instead of --vg")
 	hiddenStdin(c, &stdin)
 	return c
 }
@@ -346,7 +352,10 @@ func (x *arrayAdmin) info() *cobra.Command {
 				for _, s := range i.Served {
 					fmt.Fprintf(w, "%s portals:\t%s\n", s.Transport.Label(), strings.Join(s.Portals, ", "))
 				}
-				for _, s := range slices.Concat(i.Strays, i.Lost, i.Differences) {
+				if i.MetadataTotal > 0 {
+					fmt.Fprintf(w, "Metadata:\t%s free of %s\n", bytesText(i.MetadataFree), bytesText(i.MetadataTotal))
+				}
+				for _, s := range slices.Concat(i.Warnings, i.Strays, i.Lost, i.Differences) {
 					fmt.Fprintf(w, "Attention:\t%s\n", s)
 				}
 			})

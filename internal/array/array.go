@@ -21,6 +21,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/array/backend/file"
+	"github.com/umbra-vss/umbra/internal/array/backend/lvmthin"
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/iscsi"
@@ -43,7 +44,13 @@ type Config struct {
 	CloneLimit  time.Duration // the longest a set may hold writes; 0 is 2 s, at most 8 s
 	Watermark   float64       // part of the store kept free, 0 is 0.05
 	Lease       time.Duration // how long an unfinished set waits for its host; 0 is 15 min
-	StoreSize   int64         // bytes of a new store image; 0 is 64 GiB, at most 80 % of the free space
+	StoreSize   int64         // bytes of a new store image; 0 is 64 GiB, at most 80 % of the free space. Of a new pool; 0 is all of VG
+
+	// Backend is where LUNs are, file or lvmthin; file if empty. An array keeps
+	// the one it was made with. lvmthin needs a volume group or two devices.
+	Backend                string
+	VG                     string
+	PoolData, PoolMetadata string
 
 	// ISCSIPortals are where hosts of other machines get their LUNs, ADDRESS:PORT.
 	// None: the array serves hosts on its own machine only.
@@ -135,7 +142,7 @@ func Open(ctx context.Context, cfg Config) (*Array, error) {
 		return nil, err
 	}
 	a.ticket = ed25519.NewKeyFromSeed(id.TicketKey)
-	if a.store, err = openStore(ctx, cfg, id); err != nil {
+	if a.store, err = a.openStore(ctx, id); err != nil {
 		return nil, err
 	}
 	if err := fpOpenRecovered.Hit(ctx); err != nil {
@@ -154,11 +161,44 @@ func Open(ctx context.Context, cfg Config) (*Array, error) {
 	return a, nil
 }
 
-// openStore opens the store of the kind that was asked for.
-func openStore(ctx context.Context, cfg Config, _ arrayRecord) (backend.Store, error) {
-	s, err := file.Open(ctx, file.Config{Dir: filepath.Join(cfg.Dir, "store"), Image: filepath.Join(cfg.Dir, "store.img"), ImageSize: cfg.StoreSize, Log: cfg.Logger})
-	if err != nil {
-		return nil, err // not a Store that is nil
+// The kinds of backends.
+const (
+	backendFile = "file"
+	backendThin = "lvmthin"
+)
+
+// openStore opens the store of the kind that was asked for. LUNs of an array
+// that has another would all be lost.
+func (a *Array) openStore(ctx context.Context, id arrayRecord) (backend.Store, error) {
+	has := id.Backend
+	if has == "" && len(a.state.allLUNs())+len(a.state.allSets()) > 0 {
+		has = backendFile // by an older version
+	}
+	kind := a.cfg.Backend
+	if has != "" && has != kind {
+		return nil, &vss.Error{Code: vss.VSS_E_BAD_STATE, Op: "open array", Object: a.cfg.Dir, Reason: "the array's LUNs are on backend " + has + ", not " + kind,
+			Remedy: "Start it with --backend " + has + ", or make another array with another --dir"}
+	}
+	var s backend.Store
+	switch kind {
+	case backendThin:
+		t, err := lvmthin.Open(ctx, lvmthin.Config{Dir: a.cfg.Dir, Array: id.ID, VG: a.cfg.VG, Data: a.cfg.PoolData, Metadata: a.cfg.PoolMetadata, Size: uint64(a.cfg.StoreSize), Log: a.log})
+		if err != nil {
+			return nil, err // not a Store that is nil
+		}
+		s = t
+	default:
+		f, err := file.Open(ctx, file.Config{Dir: filepath.Join(a.cfg.Dir, "store"), Image: filepath.Join(a.cfg.Dir, "store.img"), ImageSize: a.cfg.StoreSize, Log: a.log})
+		if err != nil {
+			return nil, err
+		}
+		s = f
+	}
+	if id.Backend != kind {
+		if err := a.state.update(ctx, "open array", func(t *txn) error { t.edit().Backend = kind; return nil }); err != nil {
+			s.Close()
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -176,6 +216,17 @@ func (cfg Config) complete() (Config, error) {
 	}
 	if cfg.DataSocket, err = filepath.Abs(cfg.DataSocket); err != nil {
 		return bad(cfg.DataSocket, "the data socket has no absolute path", "Give an absolute path")
+	}
+	thin := cfg.VG != "" || cfg.PoolData != "" || cfg.PoolMetadata != ""
+	switch {
+	case cfg.Backend == "" && !thin:
+		cfg.Backend = backendFile
+	case cfg.Backend != backendFile && cfg.Backend != backendThin:
+		return bad(cfg.Backend, "backends are file and lvmthin", "Choose one of them with --backend")
+	case cfg.Backend == backendFile && thin:
+		return bad(cfg.VG, "backend file has no use for a volume group or a pool's devices", "Choose --backend lvmthin, or leave them out")
+	case cfg.Backend == backendThin && (cfg.VG == "") == (cfg.PoolData == "" || cfg.PoolMetadata == ""), cfg.Backend == backendThin && cfg.VG != "" && (cfg.PoolData != "" || cfg.PoolMetadata != ""):
+		return bad(cfg.VG, "backend lvmthin needs a volume group, or a pool's two devices", "Give --vg, or --pool-data and --pool-metadata")
 	}
 	if cfg.CloneLimit == 0 {
 		cfg.CloneLimit = defaultCloneLimit

@@ -31,6 +31,7 @@ type arrayRecord struct {
 	CACert    []byte // DER
 	CAKey     []byte // PKCS#8
 	TicketKey []byte // Ed25519 seed
+	Backend   string `json:",omitempty"` // where its LUNs are: file, lvmthin
 
 	Generation uint64 // the last one given
 	Slot       uint32 // the last one given to a host

@@ -296,7 +296,7 @@ func (x *suite) forgotten(t *testing.T, s backend.Store) {
 	n, want := create(t, s)
 	for last := range 5 {
 		b, targets := steps(t, s, last, n)
-		defer b.Finish() // a process that dies lets go of its descriptors
+		b.Finish() // a process that dies lets go of its descriptors
 		s = x.reopen(t)
 		remove(t, s, targets...)
 		if luns := list(t, s); slices.Contains(luns, targets[0]) {
