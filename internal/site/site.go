@@ -137,6 +137,11 @@ func (s *Site) Array(ctx context.Context, args ...string) (string, error) {
 	return run(ctx, s.arrayNS, s.binary, append([]string{"array", "--array-socket", s.ArraySocket()}, args...)...)
 }
 
+// OnArray runs any program on the array's machine.
+func (s *Site) OnArray(ctx context.Context, name string, args ...string) (string, error) {
+	return run(ctx, s.arrayNS, name, args...)
+}
+
 // AddHost builds a host's namespaces, starts its daemon and joins it to the
 // array.
 func (s *Site) AddHost(ctx context.Context, name string) (*Host, error) {

@@ -29,8 +29,8 @@
 // ([Export.Reconcile]). Meanwhile they serve on. One that ends by itself is
 // started again.
 //
-// A LUN is opened past the page cache and flushed after every write: what was
-// acknowledged to a host is on the array's disk. A host that stays up while the
+// A LUN is flushed after every write: what was acknowledged to a host is on the
+// array's disk. A host that stays up while the
 // array loses its power connects again and does not write again what it believes
 // is there.
 package nbd

@@ -131,8 +131,7 @@ func (q *qmp) add(l export.LUN, readOnly bool) error {
 	err := q.do("blockdev-add", map[string]any{
 		"node-name": node, "driver": "raw", "read-only": readOnly, "discard": "unmap",
 		// Not locked: a LUN may have several hosts, each with its server.
-		"file": map[string]any{"driver": driver, "filename": l.File, "locking": "off", "aio": "threads", "read-only": readOnly, "discard": "unmap",
-			"cache": map[string]any{"direct": true, "no-flush": false}},
+		"file": map[string]any{"driver": driver, "filename": l.File, "locking": "off", "aio": "threads", "read-only": readOnly, "discard": "unmap"},
 	}, nil)
 	var r refused
 	if errors.As(err, &r) && strings.Contains(r.why, "Duplicate nodes") { // an addition that was broken off
