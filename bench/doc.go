@@ -38,6 +38,13 @@
 // file, 16 times an append of 4 KiB with fsync in the folder of the daemon's
 // state, and 6 calls of HostService.Status on a connection that is open.
 //
+// # NBD
+//
+// A host reads a LUN over NBD, with direct I/O, through what Umbra has set up,
+// and the same through what an administrator would: the LUN's file exported by
+// qemu-nbd with the same kind of key, and nbdkit, nbdfuse and losetup by hand.
+// Both are read in each round, after each was read once.
+//
 // # Memory
 //
 // The daemon's resident memory (VmRSS) is read two seconds after it has

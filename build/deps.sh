@@ -19,6 +19,7 @@ add exportfs nfs-kernel-server
 add nbdkit nbdkit
 add nbdfuse libnbd-bin
 add qemu-storage-daemon qemu-system-common
+add qemu-nbd qemu-utils
 [ -e /usr/include/stdio.h ] || need="$need libc6-dev"
 [ -n "$need" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
