@@ -2,11 +2,13 @@ package importing
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/vss"
 )
 
 // found is a disk of this machine that is one of the set's LUNs.
@@ -70,7 +72,7 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 				// The initiator knows that the rest will not come.
 				for _, l := range r.awaited {
 					if _, ok := r.found[key(l)]; !ok {
-						r.found[key(l)] = found{err: s.err}
+						r.found[key(l)] = found{err: about(s.err, l)}
 					}
 				}
 			}
@@ -103,6 +105,22 @@ func (r *run) arrive(ctx context.Context, events <-chan string) error {
 		r.pr.Report("arrive", "", len(r.awaited)-r.missing(), len(r.awaited))
 	}
 	return nil
+}
+
+// about is what a rescan's error says of one LUN; all of it, if nothing does.
+func about(err error, l lun.Info) error {
+	whole := err
+	if e, ok := err.(*vss.Error); ok {
+		whole = e.Err
+	}
+	if many, ok := whole.(interface{ Unwrap() []error }); ok {
+		for _, one := range many.Unwrap() {
+			if e := (*vss.Error)(nil); errors.As(one, &e) && e.Object == l.Name() {
+				return one
+			}
+		}
+	}
+	return err
 }
 
 // rescanStop is how long a rescan may take to notice that it is not needed any

@@ -58,6 +58,7 @@ type Initiator struct {
 	parallel    int
 	patience    time.Duration
 	grace       time.Duration // for what is left when one of several ways is there
+	hurry       time.Duration // after which a login that is not done is looked into
 	turn        chan struct{} // Rescan and Detach, one at a time: the last disk's going ends the session
 	known       map[lun.NAA]members
 	outdated    map[string]bool // sessions that were there when the host was given other secrets
@@ -79,7 +80,7 @@ var _ attach.Initiator = (*Initiator)(nil)
 
 // New makes the initiator of the host with this tag (block.HostTag).
 func New(hostTag string, t Target, c Credentials) *Initiator {
-	return &Initiator{target: t, credentials: c, iface: "umbra-" + hostTag, parallel: 8, patience: 10 * time.Second, grace: 2 * time.Second, turn: make(chan struct{}, 1), known: map[lun.NAA]members{}, outdated: map[string]bool{},
+	return &Initiator{target: t, credentials: c, iface: "umbra-" + hostTag, parallel: 8, patience: 10 * time.Second, grace: 2 * time.Second, hurry: 1500 * time.Millisecond, turn: make(chan struct{}, 1), known: map[lun.NAA]members{}, outdated: map[string]bool{},
 		sys: sysfs{"/sys", write}, databases: databases, run: iscsiadm, maps: multipathd{}, dial: dial, inUse: block.InUse, best: block.Best, inspect: block.Inspect, watch: watch, flush: flush}
 }
 
@@ -280,7 +281,8 @@ func (i *Initiator) bring(ctx context.Context, s session, l Exported, news *bell
 // that is down for a moment shows nothing, and the kernel does not say why.
 func (i *Initiator) arrive(ctx context.Context, s session, l Exported, place string, news *bell) error {
 	deadline := time.Now().Add(i.patience)
-	for {
+	// Each look at nothing is a line in the array's kernel log.
+	for pause := 200 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		if err := i.sys.look(ctx, s, l.Number); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -290,7 +292,7 @@ func (i *Initiator) arrive(ctx context.Context, s session, l Exported, place str
 		if i.sys.has(place) {
 			return nil
 		}
-		if err := news.wait(ctx, deadline, 200*time.Millisecond); err != nil {
+		if err := news.wait(ctx, deadline, pause); err != nil {
 			return i.lateOr(ctx, l, "the array exports it, and this host's session does not show it")
 		}
 	}

@@ -63,6 +63,7 @@ type machine struct {
 	clings  bool             // multipathd does not take maps apart
 	wrong   map[string]shown // what is at one place only
 	late    time.Duration
+	deaf    bool // iscsid goes on trying to log in
 	blind   bool // scans show nothing
 }
 
@@ -81,7 +82,7 @@ func newMachine(t *testing.T) (*machine, *Initiator) {
 func (m *machine) initiator() *Initiator {
 	i := New("0a1b2c3d", m, Credentials{Target: targetName, Initiator: initiatorName, User: "hostb", Secret: "s3cret-in", TargetUser: "array", TargetSecret: "s3cret-out"})
 	i.sys, i.run, i.inspect, i.watch, i.flush, i.databases = m.sys, m.iscsiadm, m.inspect, m.watch, m.flush, []string{filepath.Join(m.dir, "nowhere"), m.base}
-	i.patience, i.grace = 2*time.Second, 200*time.Millisecond
+	i.patience, i.grace, i.hurry = 2*time.Second, 200*time.Millisecond, 100*time.Millisecond
 	i.maps, i.dial = taker{m}, m.dial
 	i.inUse = func(d block.Device) bool { return m.used[d.Name] }
 	i.best = m.best
@@ -151,7 +152,7 @@ node.conn[0].timeo.login_timeout = 30
 # END RECORD
 `
 
-func (m *machine) iscsiadm(_ context.Context, args ...string) (string, error) {
+func (m *machine) iscsiadm(ctx context.Context, args ...string) (string, error) {
 	line := strings.Join(args, " ")
 	m.mu.Lock()
 	m.said = append(m.said, line)
@@ -170,6 +171,10 @@ func (m *machine) iscsiadm(_ context.Context, args ...string) (string, error) {
 				m.put(m.nodeAt(p), fmt.Sprintf(record, targetName))
 				return "", nil
 			case "-m node -T " + targetName + " -p " + p + ",1 -I umbra-0a1b2c3d --login":
+				if m.deaf {
+					<-ctx.Done()
+					return "", ctx.Err()
+				}
 				if refuse != nil {
 					return "", refuse
 				}

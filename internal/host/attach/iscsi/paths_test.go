@@ -120,6 +120,21 @@ func TestNoPortal(t *testing.T) {
 	}
 }
 
+// TestOnlyPortalSilent: iscsid would try for long; who waits is told soon.
+func TestOnlyPortalSilent(t *testing.T) {
+	m, i := newMachine(t)
+	m.show(naa(1), 7)
+	m.deaf = true
+	i.dial = func(context.Context, string) error { return errors.New("connection refused") }
+	_, err := i.Rescan(t.Context(), infos(naa(1)))
+	if e := (*vss.Error)(nil); !errors.As(err, &e) || !strings.Contains(e.Remedy, "--iscsi-portal") || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("%v", err)
+	}
+	if !slices.Equal(m.closed, []lun.NAA{naa(1)}) {
+		t.Errorf("closed %v", m.closed)
+	}
+}
+
 // TestPathHangs: a path that is lost while the LUN is on its way is not the LUN
 // lost.
 func TestPathHangs(t *testing.T) {

@@ -95,14 +95,34 @@ func (i *Initiator) login(ctx context.Context, target, portal string, others boo
 			return session{}, silent(i.failed(target+" at "+portal, "", "", err))
 		}
 	}
-	_, err := i.run(ctx, "-m", "node", "-T", target, "-p", portal+","+portalGroup, "-I", i.iface, "--login")
-	if x := (exited{}); errors.As(err, &x) && x.code == exitSessionExists {
-		err = nil
-	}
-	if err != nil {
-		return session{}, i.explain(ctx, target+" at "+portal, err)
+	if err := i.logIn(ctx, target, portal); err != nil {
+		return session{}, err
 	}
 	return i.awaitSession(ctx, target, portal)
+}
+
+// logIn has iscsid log in. It tries for long where nobody answers: whoever waits
+// is told sooner. If somebody answers after all, there is an idle session.
+func (i *Initiator) logIn(ctx context.Context, target, portal string) error {
+	watched, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	t := time.AfterFunc(i.hurry, func() {
+		if err := i.dial(watched, portal); err != nil && watched.Err() == nil {
+			stop(err)
+		}
+	})
+	defer t.Stop()
+	_, err := i.run(watched, "-m", "node", "-T", target, "-p", portal+","+portalGroup, "-I", i.iface, "--login")
+	if x := (exited{}); errors.As(err, &x) && x.code == exitSessionExists {
+		return nil
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if watched.Err() != nil {
+		return silent(i.failed(target+" at "+portal, "", "", context.Cause(watched)))
+	}
+	return i.explain(ctx, target+" at "+portal, err)
 }
 
 // dialTime is long for a connection, even on a busy network.
