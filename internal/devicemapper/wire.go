@@ -193,11 +193,14 @@ func decodeTable(count uint32, b []byte) ([]Target, error) {
 	return out, nil
 }
 
-// decodeNames reads the list of all devices. An empty list is one entry with
-// the number 0.
+// decodeNames reads the list of all devices. An empty list is no data, or one
+// entry with the number 0, by the kernel's age.
 func decodeNames(b []byte) ([]Named, error) {
 	const fixed = 12
 	var out []Named
+	if len(b) == 0 {
+		return nil, nil
+	}
 	for {
 		if len(b) < fixed {
 			return nil, errAnswer

@@ -112,8 +112,10 @@ func TestNamesDecoding(t *testing.T) {
 	if d := cmp.Diff([]Named{{"one", unix.Mkdev(253, 300)}, {"two", unix.Mkdev(253, 1)}}, got); d != "" || err != nil {
 		t.Error(err, d)
 	}
-	if got, err := decodeNames(make([]byte, 12)); len(got) != 0 || err != nil {
-		t.Error("the empty list:", got, err)
+	for _, none := range [][]byte{nil, make([]byte, 12)} {
+		if got, err := decodeNames(none); len(got) != 0 || err != nil {
+			t.Error("the empty list:", got, err)
+		}
 	}
 }
 
