@@ -33,14 +33,45 @@ func (t *Target) mapped(initiator string) ([]found, error) {
 		if !ok || err != nil {
 			continue
 		}
-		links, err := t.fs.List(path.Join(dir, name))
+		f, err := t.foundAt(initiator, uint16(n))
 		if err != nil {
-			return nil, t.failed("look at exports", initiator, name+" cannot be listed", err)
+			return nil, err
 		}
-		wp, _ := t.fs.Read(path.Join(dir, name, "write_protect"))
-		out = append(out, found{export.Mapping{Initiator: initiator, Number: uint16(n), ReadOnly: wp != "0"}, t.links(links)})
+		out = append(out, f)
 	}
 	return out, nil
+}
+
+// mappedAt is mapped at some places only.
+func (t *Target) mappedAt(initiator string, places []export.Mapping) ([]found, error) {
+	var out []found
+	for _, m := range places {
+		if m.Initiator != initiator || !t.fs.Exists(t.mapping(m)) {
+			continue
+		}
+		f, err := t.foundAt(initiator, m.Number)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, f)
+	}
+	return out, nil
+}
+
+func (t *Target) foundAt(initiator string, number uint16) (found, error) {
+	m := export.Mapping{Initiator: initiator, Number: number}
+	links, err := t.fs.List(t.mapping(m))
+	if err != nil {
+		return found{}, t.failed("look at exports", initiator, fmt.Sprintf("lun_%d cannot be listed", number), err)
+	}
+	wp, _ := t.fs.Read(path.Join(t.mapping(m), "write_protect"))
+	m.ReadOnly = wp != "0"
+	return found{m, t.links(links)}, nil
+}
+
+// mapping is where a mapping is.
+func (t *Target) mapping(m export.Mapping) string {
+	return path.Join(t.acl(m.Initiator), fmt.Sprintf("lun_%d", m.Number))
 }
 
 // links leaves out the kernel's own folders of a mapping.
@@ -62,13 +93,21 @@ func (t *Target) apply(l export.LUN) (changed []string, err error) {
 	if len(l.Maps) == 0 && !t.fs.Exists(backstore(l.NAA)) {
 		return nil, nil
 	}
+	// A LUN that has no backstore is mapped nowhere: links keep what they lead to.
+	// Then only its own places are looked at, and many that are exported at a time
+	// take no look at each other's.
+	fresh := !t.fs.Exists(backstore(l.NAA))
+	look := t.mapped
+	if fresh {
+		look = func(who string) ([]found, error) { return t.mappedAt(who, l.Maps) }
+	}
 	initiators, err := t.fs.List(path.Join(t.tpg(), "acls"))
 	if err != nil {
 		return nil, t.failed("look at exports", t.iqn, "its hosts cannot be listed", err)
 	}
 	have := map[string]found{} // by initiator
 	for _, who := range initiators {
-		ms, err := t.mapped(who)
+		ms, err := look(who)
 		if err != nil {
 			return changed, err
 		}
@@ -92,7 +131,7 @@ func (t *Target) apply(l export.LUN) (changed []string, err error) {
 	if err := t.addBackstore(l); err != nil {
 		return changed, err
 	}
-	at, err := t.addLUN(l.NAA)
+	at, err := t.addLUN(l.NAA, fresh)
 	if err != nil {
 		return changed, err
 	}
@@ -115,7 +154,7 @@ func (t *Target) mapLUN(m export.Mapping, lunDir, name string, there bool) (err 
 	if !t.fs.Exists(t.acl(m.Initiator)) {
 		return t.failed("map LUN", name, "the target does not know "+m.Initiator, nil)
 	}
-	dir := path.Join(t.acl(m.Initiator), fmt.Sprintf("lun_%d", m.Number))
+	dir := t.mapping(m)
 	if !there {
 		if err := t.fs.Mkdir(dir); err != nil {
 			return t.failed("map LUN", name, "the kernel's target makes no mapping", err)
@@ -139,7 +178,7 @@ func (t *Target) mapLUN(m export.Mapping, lunDir, name string, there bool) (err 
 }
 
 func (t *Target) unmap(m found) error {
-	dir := path.Join(t.acl(m.Initiator), fmt.Sprintf("lun_%d", m.Number))
+	dir := t.mapping(m.Mapping)
 	var errs []error
 	for _, l := range m.luns {
 		errs = append(errs, t.fs.Unlink(path.Join(dir, l)))
@@ -151,8 +190,8 @@ func (t *Target) unmap(m found) error {
 	return nil
 }
 
-// lunOf finds the LUN's place in the target.
-func (t *Target) lunOf(n lun.NAA) (dir string, taken map[string]bool, err error) {
+// lunOf finds the LUN's place in the target, unless it is known to have none.
+func (t *Target) lunOf(n lun.NAA, fresh bool) (dir string, taken map[string]bool, err error) {
 	base := path.Join(t.tpg(), "lun")
 	names, err := t.fs.List(base)
 	if err != nil {
@@ -161,7 +200,7 @@ func (t *Target) lunOf(n lun.NAA) (dir string, taken map[string]bool, err error)
 	taken = map[string]bool{}
 	for _, name := range names {
 		taken[name] = true
-		if t.fs.Exists(path.Join(base, name, n.String())) {
+		if !fresh && t.fs.Exists(path.Join(base, name, n.String())) {
 			dir = path.Join(base, name)
 		}
 	}
@@ -169,8 +208,8 @@ func (t *Target) lunOf(n lun.NAA) (dir string, taken map[string]bool, err error)
 }
 
 // addLUN makes the LUN one of the target's and returns its folder.
-func (t *Target) addLUN(n lun.NAA) (string, error) {
-	dir, taken, err := t.lunOf(n)
+func (t *Target) addLUN(n lun.NAA, fresh bool) (string, error) {
+	dir, taken, err := t.lunOf(n, fresh)
 	if dir != "" || err != nil {
 		return dir, err
 	}
@@ -192,7 +231,7 @@ func (t *Target) addLUN(n lun.NAA) (string, error) {
 
 // withdraw ends the export of a LUN that nobody is mapped to.
 func (t *Target) withdraw(n lun.NAA) error {
-	dir, _, err := t.lunOf(n)
+	dir, _, err := t.lunOf(n, false)
 	if err != nil {
 		return err
 	}
