@@ -91,8 +91,10 @@ func (b *base) trees() error {
 				return err
 			}
 			switch {
-			case under(p, unneeded):
+			case under(p, unneeded) && d.IsDir():
 				return fs.SkipDir
+			case under(p, unneeded):
+				return nil
 			case d.IsDir():
 				return b.out.dir(p)
 			case files[p] != "":

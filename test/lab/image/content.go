@@ -27,7 +27,7 @@ var trees = []string{
 }
 
 // unneeded is left out of the trees.
-var unneeded = []string{"usr/lib/udev/hwdb.d"}
+var unneeded = []string{"usr/lib/udev/hwdb.d", "usr/lib/udev/rules.d/60-nfs.rules", "usr/lib/udev/rules.d/99-nfs.rules"} // NFS: a program for each device, and most hosts have none of it
 
 // libraries are opened by name, when a program needs them.
 var libraries = []string{"libgcc_s.so.1"}
