@@ -4933,6 +4933,382 @@ func (x *Event) GetNumber() int32 {
 	return 0
 }
 
+type RegisterProviderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Manifest      string                 `protobuf:"bytes,1,opt,name=manifest,proto3" json:"manifest,omitempty"` // TOML
+	Replace       bool                   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`  // a registered provider of the same ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterProviderRequest) Reset() {
+	*x = RegisterProviderRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterProviderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterProviderRequest) ProtoMessage() {}
+
+func (x *RegisterProviderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterProviderRequest.ProtoReflect.Descriptor instead.
+func (*RegisterProviderRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *RegisterProviderRequest) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+func (x *RegisterProviderRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+type ProviderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProviderId    []byte                 `protobuf:"bytes,1,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
+	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // although copies of it are here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderRequest) Reset() {
+	*x = ProviderRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderRequest) ProtoMessage() {}
+
+func (x *ProviderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderRequest.ProtoReflect.Descriptor instead.
+func (*ProviderRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ProviderRequest) GetProviderId() []byte {
+	if x != nil {
+		return x.ProviderId
+	}
+	return nil
+}
+
+func (x *ProviderRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type ListProvidersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Providers     []*RegisteredProvider  `protobuf:"bytes,1,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProvidersResponse) Reset() {
+	*x = ListProvidersResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProvidersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProvidersResponse) ProtoMessage() {}
+
+func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
+func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ListProvidersResponse) GetProviders() []*RegisteredProvider {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+type RegisteredProvider struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Properties    *ProviderProp          `protobuf:"bytes,1,opt,name=properties,proto3" json:"properties,omitempty"`
+	BuiltIn       bool                   `protobuf:"varint,2,opt,name=built_in,json=builtIn,proto3" json:"built_in,omitempty"`
+	Loaded        bool                   `protobuf:"varint,3,opt,name=loaded,proto3" json:"loaded,omitempty"`
+	Pid           int32                  `protobuf:"varint,4,opt,name=pid,proto3" json:"pid,omitempty"`        // of its program, while loaded
+	Program       string                 `protobuf:"bytes,5,opt,name=program,proto3" json:"program,omitempty"` // or socket
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisteredProvider) Reset() {
+	*x = RegisteredProvider{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisteredProvider) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisteredProvider) ProtoMessage() {}
+
+func (x *RegisteredProvider) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisteredProvider.ProtoReflect.Descriptor instead.
+func (*RegisteredProvider) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *RegisteredProvider) GetProperties() *ProviderProp {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+func (x *RegisteredProvider) GetBuiltIn() bool {
+	if x != nil {
+		return x.BuiltIn
+	}
+	return false
+}
+
+func (x *RegisteredProvider) GetLoaded() bool {
+	if x != nil {
+		return x.Loaded
+	}
+	return false
+}
+
+func (x *RegisteredProvider) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *RegisteredProvider) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+type ValidateProviderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProviderId    []byte                 `protobuf:"bytes,1,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"` // a registered one, or
+	Manifest      string                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`                       // one that is not registered
+	Luns          []string               `protobuf:"bytes,3,rep,name=luns,proto3" json:"luns,omitempty"`
+	Scratch       bool                   `protobuf:"varint,4,opt,name=scratch,proto3" json:"scratch,omitempty"` // the content of the LUNs may be overwritten
+	Cases         []string               `protobuf:"bytes,5,rep,name=cases,proto3" json:"cases,omitempty"`      // empty for all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateProviderRequest) Reset() {
+	*x = ValidateProviderRequest{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateProviderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateProviderRequest) ProtoMessage() {}
+
+func (x *ValidateProviderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateProviderRequest.ProtoReflect.Descriptor instead.
+func (*ValidateProviderRequest) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ValidateProviderRequest) GetProviderId() []byte {
+	if x != nil {
+		return x.ProviderId
+	}
+	return nil
+}
+
+func (x *ValidateProviderRequest) GetManifest() string {
+	if x != nil {
+		return x.Manifest
+	}
+	return ""
+}
+
+func (x *ValidateProviderRequest) GetLuns() []string {
+	if x != nil {
+		return x.Luns
+	}
+	return nil
+}
+
+func (x *ValidateProviderRequest) GetScratch() bool {
+	if x != nil {
+		return x.Scratch
+	}
+	return false
+}
+
+func (x *ValidateProviderRequest) GetCases() []string {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+type ValidateProviderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Outcome       string                 `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	Words         string                 `protobuf:"bytes,4,opt,name=words,proto3" json:"words,omitempty"`
+	TookNs        int64                  `protobuf:"varint,5,opt,name=took_ns,json=tookNs,proto3" json:"took_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValidateProviderResponse) Reset() {
+	*x = ValidateProviderResponse{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValidateProviderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValidateProviderResponse) ProtoMessage() {}
+
+func (x *ValidateProviderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValidateProviderResponse.ProtoReflect.Descriptor instead.
+func (*ValidateProviderResponse) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ValidateProviderResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ValidateProviderResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ValidateProviderResponse) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ValidateProviderResponse) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *ValidateProviderResponse) GetTookNs() int64 {
+	if x != nil {
+		return x.TookNs
+	}
+	return 0
+}
+
 var File_umbra_vss_v1_service_proto protoreflect.FileDescriptor
 
 const file_umbra_vss_v1_service_proto_rawDesc = "" +
@@ -5310,7 +5686,37 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\amessage\x18\b \x01(\tR\amessage\x12)\n" +
 	"\x05error\x18\t \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\x12\x16\n" +
 	"\x06number\x18\n" +
-	" \x01(\x05R\x06number*\xa6\x01\n" +
+	" \x01(\x05R\x06number\"O\n" +
+	"\x17RegisterProviderRequest\x12\x1a\n" +
+	"\bmanifest\x18\x01 \x01(\tR\bmanifest\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\"H\n" +
+	"\x0fProviderRequest\x12\x1f\n" +
+	"\vprovider_id\x18\x01 \x01(\fR\n" +
+	"providerId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"W\n" +
+	"\x15ListProvidersResponse\x12>\n" +
+	"\tproviders\x18\x01 \x03(\v2 .umbra.vss.v1.RegisteredProviderR\tproviders\"\xaf\x01\n" +
+	"\x12RegisteredProvider\x12:\n" +
+	"\n" +
+	"properties\x18\x01 \x01(\v2\x1a.umbra.vss.v1.ProviderPropR\n" +
+	"properties\x12\x19\n" +
+	"\bbuilt_in\x18\x02 \x01(\bR\abuiltIn\x12\x16\n" +
+	"\x06loaded\x18\x03 \x01(\bR\x06loaded\x12\x10\n" +
+	"\x03pid\x18\x04 \x01(\x05R\x03pid\x12\x18\n" +
+	"\aprogram\x18\x05 \x01(\tR\aprogram\"\x9a\x01\n" +
+	"\x17ValidateProviderRequest\x12\x1f\n" +
+	"\vprovider_id\x18\x01 \x01(\fR\n" +
+	"providerId\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\tR\bmanifest\x12\x12\n" +
+	"\x04luns\x18\x03 \x03(\tR\x04luns\x12\x18\n" +
+	"\ascratch\x18\x04 \x01(\bR\ascratch\x12\x14\n" +
+	"\x05cases\x18\x05 \x03(\tR\x05cases\"\x8b\x01\n" +
+	"\x18ValidateProviderResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05words\x18\x04 \x01(\tR\x05words\x12\x17\n" +
+	"\atook_ns\x18\x05 \x01(\x03R\x06tookNs*\xa6\x01\n" +
 	"\x0fWriterSelection\x12 \n" +
 	"\x1cWRITER_SELECTION_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fWRITER_SELECTION_ENABLE_CLASSES\x10\x01\x12$\n" +
@@ -5371,7 +5777,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\tAsyncWait\x12\x1e.umbra.vss.v1.AsyncWaitRequest\x1a\x19.umbra.vss.v1.AsyncStatus\x12L\n" +
 	"\vAsyncCancel\x12\x1a.umbra.vss.v1.AsyncRequest\x1a!.umbra.vss.v1.AsyncCancelResponse\x12?\n" +
 	"\fAsyncRelease\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x13.umbra.vss.v1.Empty\x12E\n" +
-	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\x81\a\n" +
+	"\rAsyncProgress\x12\x1a.umbra.vss.v1.AsyncRequest\x1a\x16.umbra.vss.v1.Progress0\x012\xd2\t\n" +
 	"\vHostService\x12;\n" +
 	"\x06Status\x12\x13.umbra.vss.v1.Empty\x1a\x1c.umbra.vss.v1.StatusResponse\x12=\n" +
 	"\x04Join\x12\x19.umbra.vss.v1.JoinRequest\x1a\x1a.umbra.vss.v1.JoinResponse\x12C\n" +
@@ -5384,7 +5790,11 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\aShowSet\x12\x18.umbra.vss.v1.SetRequest\x1a\x11.umbra.vss.v1.Set\x12G\n" +
 	"\vGetDocument\x12\x18.umbra.vss.v1.SetRequest\x1a\x1e.umbra.vss.v1.DocumentResponse\x12a\n" +
 	"\x13IsVolumeSnapshotted\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a).umbra.vss.v1.IsVolumeSnapshottedResponse\x12]\n" +
-	"\x11ShouldBlockRevert\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a'.umbra.vss.v1.ShouldBlockRevertResponse\x12O\n" +
+	"\x11ShouldBlockRevert\x12\x1f.umbra.vss.v1.HostVolumeRequest\x1a'.umbra.vss.v1.ShouldBlockRevertResponse\x12U\n" +
+	"\x10RegisterProvider\x12%.umbra.vss.v1.RegisterProviderRequest\x1a\x1a.umbra.vss.v1.ProviderProp\x12H\n" +
+	"\x12UnregisterProvider\x12\x1d.umbra.vss.v1.ProviderRequest\x1a\x13.umbra.vss.v1.Empty\x12I\n" +
+	"\rListProviders\x12\x13.umbra.vss.v1.Empty\x1a#.umbra.vss.v1.ListProvidersResponse\x12c\n" +
+	"\x10ValidateProvider\x12%.umbra.vss.v1.ValidateProviderRequest\x1a&.umbra.vss.v1.ValidateProviderResponse0\x01\x12O\n" +
 	"\n" +
 	"ListEvents\x12\x1f.umbra.vss.v1.ListEventsRequest\x1a .umbra.vss.v1.ListEventsResponseB\xae\x01\n" +
 	"\x10com.umbra.vss.v1B\fServiceProtoP\x01Z:github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1;vssv1\xa2\x02\x03UVX\xaa\x02\fUmbra.Vss.V1\xca\x02\fUmbra\\Vss\\V1\xe2\x02\x18Umbra\\Vss\\V1\\GPBMetadata\xea\x02\x0eUmbra::Vss::V1b\x06proto3"
@@ -5402,7 +5812,7 @@ func file_umbra_vss_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_vss_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(WriterSelection)(0),                // 0: umbra.vss.v1.WriterSelection
 	(*Empty)(nil),                       // 1: umbra.vss.v1.Empty
@@ -5478,173 +5888,189 @@ var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(*ListEventsRequest)(nil),           // 71: umbra.vss.v1.ListEventsRequest
 	(*ListEventsResponse)(nil),          // 72: umbra.vss.v1.ListEventsResponse
 	(*Event)(nil),                       // 73: umbra.vss.v1.Event
+	(*RegisterProviderRequest)(nil),     // 74: umbra.vss.v1.RegisterProviderRequest
+	(*ProviderRequest)(nil),             // 75: umbra.vss.v1.ProviderRequest
+	(*ListProvidersResponse)(nil),       // 76: umbra.vss.v1.ListProvidersResponse
+	(*RegisteredProvider)(nil),          // 77: umbra.vss.v1.RegisteredProvider
+	(*ValidateProviderRequest)(nil),     // 78: umbra.vss.v1.ValidateProviderRequest
+	(*ValidateProviderResponse)(nil),    // 79: umbra.vss.v1.ValidateProviderResponse
 }
 var file_umbra_vss_v1_service_proto_depIdxs = []int32{
-	0,  // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
-	1,  // 1: umbra.vss.v1.EditComponentRequest.add:type_name -> umbra.vss.v1.Empty
-	17, // 2: umbra.vss.v1.EditComponentRequest.add_restore_subcomponent:type_name -> umbra.vss.v1.RestoreSubcomponent
-	18, // 3: umbra.vss.v1.EditComponentRequest.add_new_target:type_name -> umbra.vss.v1.PathMapping
-	18, // 4: umbra.vss.v1.EditComponentRequest.add_alternative_location_mapping:type_name -> umbra.vss.v1.PathMapping
-	19, // 5: umbra.vss.v1.EditComponentRequest.ranges_file_path:type_name -> umbra.vss.v1.PartialFile
-	20, // 6: umbra.vss.v1.EditComponentRequest.roll_forward:type_name -> umbra.vss.v1.RollForward
-	37, // 7: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
-	2,  // 8: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
-	65, // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
-	2,  // 10: umbra.vss.v1.CleanupImportResponse.error:type_name -> umbra.vss.v1.Error
-	43, // 11: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	44, // 12: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
-	2,  // 13: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
-	2,  // 14: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
-	52, // 15: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
-	53, // 16: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
-	2,  // 17: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
-	2,  // 18: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
-	60, // 19: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
-	2,  // 20: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
-	65, // 21: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
-	2,  // 22: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	66, // 23: umbra.vss.v1.LUN.volumes:type_name -> umbra.vss.v1.LUNVolume
-	70, // 24: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
-	43, // 25: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	53, // 26: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
-	52, // 27: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
-	2,  // 28: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
-	65, // 29: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	73, // 30: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
-	2,  // 31: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
-	3,  // 32: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
-	5,  // 33: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
-	6,  // 34: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
-	6,  // 35: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
-	7,  // 36: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
-	8,  // 37: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
-	9,  // 38: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
-	10, // 39: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
-	5,  // 40: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 41: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 42: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 43: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 44: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 45: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 46: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
-	5,  // 47: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 48: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
-	12, // 49: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
-	16, // 50: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
-	30, // 51: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 52: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	30, // 53: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
-	5,  // 54: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 55: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 56: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 57: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 58: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 59: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 60: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
-	35, // 61: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
-	5,  // 62: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
-	38, // 63: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
-	40, // 64: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
-	42, // 65: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
-	45, // 66: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
-	47, // 67: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
-	42, // 68: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
-	21, // 69: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	21, // 70: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	22, // 71: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
-	30, // 72: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
-	23, // 73: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
-	24, // 74: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
-	5,  // 75: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 76: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,  // 77: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
-	25, // 78: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
-	49, // 79: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
-	50, // 80: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
-	49, // 81: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 82: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
-	49, // 83: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
-	1,  // 84: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
-	57, // 85: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
-	1,  // 86: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
-	61, // 87: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
-	62, // 88: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
-	63, // 89: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	67, // 90: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
-	69, // 91: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	69, // 92: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
-	27, // 93: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
-	27, // 94: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
-	71, // 95: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	4,  // 96: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	1,  // 97: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	1,  // 98: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	1,  // 99: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	1,  // 100: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	1,  // 101: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	1,  // 102: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
-	1,  // 103: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
-	34, // 104: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 105: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
-	13, // 106: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
-	1,  // 107: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
-	34, // 108: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
-	11, // 109: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
-	14, // 110: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
-	1,  // 111: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
-	11, // 112: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
-	15, // 113: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
-	1,  // 114: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
-	31, // 115: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	32, // 116: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	32, // 117: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	34, // 118: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 119: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 120: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 121: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 122: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 123: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	33, // 124: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	34, // 125: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	36, // 126: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	39, // 127: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	41, // 128: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	43, // 129: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	46, // 130: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	48, // 131: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	1,  // 132: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	1,  // 133: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
-	34, // 134: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 135: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
-	34, // 136: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
-	1,  // 137: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
-	34, // 138: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 139: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	34, // 140: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	32, // 141: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
-	26, // 142: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
-	51, // 143: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	51, // 144: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	54, // 145: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	1,  // 146: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	55, // 147: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	56, // 148: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	58, // 149: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	59, // 150: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	64, // 151: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	1,  // 152: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	64, // 153: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	68, // 154: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	70, // 155: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	33, // 156: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
-	28, // 157: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
-	29, // 158: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
-	72, // 159: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	96, // [96:160] is the sub-list for method output_type
-	32, // [32:96] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	0,   // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
+	1,   // 1: umbra.vss.v1.EditComponentRequest.add:type_name -> umbra.vss.v1.Empty
+	17,  // 2: umbra.vss.v1.EditComponentRequest.add_restore_subcomponent:type_name -> umbra.vss.v1.RestoreSubcomponent
+	18,  // 3: umbra.vss.v1.EditComponentRequest.add_new_target:type_name -> umbra.vss.v1.PathMapping
+	18,  // 4: umbra.vss.v1.EditComponentRequest.add_alternative_location_mapping:type_name -> umbra.vss.v1.PathMapping
+	19,  // 5: umbra.vss.v1.EditComponentRequest.ranges_file_path:type_name -> umbra.vss.v1.PartialFile
+	20,  // 6: umbra.vss.v1.EditComponentRequest.roll_forward:type_name -> umbra.vss.v1.RollForward
+	37,  // 7: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
+	2,   // 8: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
+	65,  // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
+	2,   // 10: umbra.vss.v1.CleanupImportResponse.error:type_name -> umbra.vss.v1.Error
+	43,  // 11: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	44,  // 12: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
+	2,   // 13: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
+	2,   // 14: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
+	52,  // 15: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
+	53,  // 16: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
+	2,   // 17: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
+	2,   // 18: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
+	60,  // 19: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
+	2,   // 20: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
+	65,  // 21: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
+	2,   // 22: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
+	66,  // 23: umbra.vss.v1.LUN.volumes:type_name -> umbra.vss.v1.LUNVolume
+	70,  // 24: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	43,  // 25: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	53,  // 26: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
+	52,  // 27: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
+	2,   // 28: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
+	65,  // 29: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
+	73,  // 30: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	2,   // 31: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
+	77,  // 32: umbra.vss.v1.ListProvidersResponse.providers:type_name -> umbra.vss.v1.RegisteredProvider
+	44,  // 33: umbra.vss.v1.RegisteredProvider.properties:type_name -> umbra.vss.v1.ProviderProp
+	3,   // 34: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
+	5,   // 35: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
+	6,   // 36: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
+	6,   // 37: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
+	7,   // 38: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
+	8,   // 39: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
+	9,   // 40: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
+	10,  // 41: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
+	5,   // 42: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 43: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 44: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
+	5,   // 45: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 46: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 47: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 48: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
+	5,   // 49: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 50: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 51: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
+	16,  // 52: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
+	30,  // 53: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
+	5,   // 54: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	30,  // 55: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
+	5,   // 56: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 57: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 58: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 59: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 60: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 61: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 62: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
+	35,  // 63: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
+	5,   // 64: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
+	38,  // 65: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
+	40,  // 66: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
+	42,  // 67: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
+	45,  // 68: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
+	47,  // 69: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
+	42,  // 70: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
+	21,  // 71: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	21,  // 72: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	22,  // 73: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
+	30,  // 74: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
+	23,  // 75: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
+	24,  // 76: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
+	5,   // 77: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 78: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 79: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
+	25,  // 80: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
+	49,  // 81: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
+	50,  // 82: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
+	49,  // 83: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
+	49,  // 84: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
+	49,  // 85: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
+	1,   // 86: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
+	57,  // 87: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
+	1,   // 88: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
+	61,  // 89: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
+	62,  // 90: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
+	63,  // 91: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
+	67,  // 92: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
+	69,  // 93: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	69,  // 94: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	27,  // 95: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
+	27,  // 96: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
+	74,  // 97: umbra.vss.v1.HostService.RegisterProvider:input_type -> umbra.vss.v1.RegisterProviderRequest
+	75,  // 98: umbra.vss.v1.HostService.UnregisterProvider:input_type -> umbra.vss.v1.ProviderRequest
+	1,   // 99: umbra.vss.v1.HostService.ListProviders:input_type -> umbra.vss.v1.Empty
+	78,  // 100: umbra.vss.v1.HostService.ValidateProvider:input_type -> umbra.vss.v1.ValidateProviderRequest
+	71,  // 101: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	4,   // 102: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	1,   // 103: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	1,   // 104: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	1,   // 105: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	1,   // 106: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	1,   // 107: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	1,   // 108: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
+	1,   // 109: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
+	34,  // 110: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	11,  // 111: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
+	13,  // 112: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
+	1,   // 113: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
+	34,  // 114: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
+	11,  // 115: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
+	14,  // 116: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
+	1,   // 117: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
+	11,  // 118: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
+	15,  // 119: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
+	1,   // 120: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
+	31,  // 121: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	32,  // 122: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	32,  // 123: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	34,  // 124: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 125: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 126: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 127: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 128: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 129: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	33,  // 130: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	34,  // 131: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	36,  // 132: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	39,  // 133: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	41,  // 134: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	43,  // 135: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	46,  // 136: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	48,  // 137: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	1,   // 138: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	1,   // 139: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
+	34,  // 140: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 141: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
+	34,  // 142: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 143: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
+	34,  // 144: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 145: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 146: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	32,  // 147: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
+	26,  // 148: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
+	51,  // 149: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	51,  // 150: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	54,  // 151: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	1,   // 152: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	55,  // 153: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	56,  // 154: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	58,  // 155: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	59,  // 156: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	64,  // 157: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	1,   // 158: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	64,  // 159: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	68,  // 160: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	70,  // 161: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	33,  // 162: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	28,  // 163: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
+	29,  // 164: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
+	44,  // 165: umbra.vss.v1.HostService.RegisterProvider:output_type -> umbra.vss.v1.ProviderProp
+	1,   // 166: umbra.vss.v1.HostService.UnregisterProvider:output_type -> umbra.vss.v1.Empty
+	76,  // 167: umbra.vss.v1.HostService.ListProviders:output_type -> umbra.vss.v1.ListProvidersResponse
+	79,  // 168: umbra.vss.v1.HostService.ValidateProvider:output_type -> umbra.vss.v1.ValidateProviderResponse
+	72,  // 169: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	102, // [102:170] is the sub-list for method output_type
+	34,  // [34:102] is the sub-list for method input_type
+	34,  // [34:34] is the sub-list for extension type_name
+	34,  // [34:34] is the sub-list for extension extendee
+	0,   // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_umbra_vss_v1_service_proto_init() }
@@ -5676,7 +6102,7 @@ func file_umbra_vss_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_vss_v1_service_proto_rawDesc), len(file_umbra_vss_v1_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   73,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -216,6 +216,18 @@ const (
 	// HostServiceShouldBlockRevertProcedure is the fully-qualified name of the HostService's
 	// ShouldBlockRevert RPC.
 	HostServiceShouldBlockRevertProcedure = "/umbra.vss.v1.HostService/ShouldBlockRevert"
+	// HostServiceRegisterProviderProcedure is the fully-qualified name of the HostService's
+	// RegisterProvider RPC.
+	HostServiceRegisterProviderProcedure = "/umbra.vss.v1.HostService/RegisterProvider"
+	// HostServiceUnregisterProviderProcedure is the fully-qualified name of the HostService's
+	// UnregisterProvider RPC.
+	HostServiceUnregisterProviderProcedure = "/umbra.vss.v1.HostService/UnregisterProvider"
+	// HostServiceListProvidersProcedure is the fully-qualified name of the HostService's ListProviders
+	// RPC.
+	HostServiceListProvidersProcedure = "/umbra.vss.v1.HostService/ListProviders"
+	// HostServiceValidateProviderProcedure is the fully-qualified name of the HostService's
+	// ValidateProvider RPC.
+	HostServiceValidateProviderProcedure = "/umbra.vss.v1.HostService/ValidateProvider"
 	// HostServiceListEventsProcedure is the fully-qualified name of the HostService's ListEvents RPC.
 	HostServiceListEventsProcedure = "/umbra.vss.v1.HostService/ListEvents"
 )
@@ -1646,6 +1658,13 @@ type HostServiceClient interface {
 	// IsVolumeSnapshotted and ShouldBlockRevert need no object.
 	IsVolumeSnapshotted(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error)
 	ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error)
+	// The administration of providers that are programs of their own; root only.
+	RegisterProvider(context.Context, *connect.Request[v1.RegisterProviderRequest]) (*connect.Response[v1.ProviderProp], error)
+	UnregisterProvider(context.Context, *connect.Request[v1.ProviderRequest]) (*connect.Response[v1.Empty], error)
+	ListProviders(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListProvidersResponse], error)
+	// ValidateProvider runs the conformance suite and sends each result as it
+	// comes. No set can be made meanwhile.
+	ValidateProvider(context.Context, *connect.Request[v1.ValidateProviderRequest]) (*connect.ServerStreamForClient[v1.ValidateProviderResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -1726,6 +1745,30 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ShouldBlockRevert")),
 			connect.WithClientOptions(opts...),
 		),
+		registerProvider: connect.NewClient[v1.RegisterProviderRequest, v1.ProviderProp](
+			httpClient,
+			baseURL+HostServiceRegisterProviderProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("RegisterProvider")),
+			connect.WithClientOptions(opts...),
+		),
+		unregisterProvider: connect.NewClient[v1.ProviderRequest, v1.Empty](
+			httpClient,
+			baseURL+HostServiceUnregisterProviderProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("UnregisterProvider")),
+			connect.WithClientOptions(opts...),
+		),
+		listProviders: connect.NewClient[v1.Empty, v1.ListProvidersResponse](
+			httpClient,
+			baseURL+HostServiceListProvidersProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ListProviders")),
+			connect.WithClientOptions(opts...),
+		),
+		validateProvider: connect.NewClient[v1.ValidateProviderRequest, v1.ValidateProviderResponse](
+			httpClient,
+			baseURL+HostServiceValidateProviderProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("ValidateProvider")),
+			connect.WithClientOptions(opts...),
+		),
 		listEvents: connect.NewClient[v1.ListEventsRequest, v1.ListEventsResponse](
 			httpClient,
 			baseURL+HostServiceListEventsProcedure,
@@ -1748,6 +1791,10 @@ type hostServiceClient struct {
 	getDocument         *connect.Client[v1.SetRequest, v1.DocumentResponse]
 	isVolumeSnapshotted *connect.Client[v1.HostVolumeRequest, v1.IsVolumeSnapshottedResponse]
 	shouldBlockRevert   *connect.Client[v1.HostVolumeRequest, v1.ShouldBlockRevertResponse]
+	registerProvider    *connect.Client[v1.RegisterProviderRequest, v1.ProviderProp]
+	unregisterProvider  *connect.Client[v1.ProviderRequest, v1.Empty]
+	listProviders       *connect.Client[v1.Empty, v1.ListProvidersResponse]
+	validateProvider    *connect.Client[v1.ValidateProviderRequest, v1.ValidateProviderResponse]
 	listEvents          *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 }
 
@@ -1806,6 +1853,26 @@ func (c *hostServiceClient) ShouldBlockRevert(ctx context.Context, req *connect.
 	return c.shouldBlockRevert.CallUnary(ctx, req)
 }
 
+// RegisterProvider calls umbra.vss.v1.HostService.RegisterProvider.
+func (c *hostServiceClient) RegisterProvider(ctx context.Context, req *connect.Request[v1.RegisterProviderRequest]) (*connect.Response[v1.ProviderProp], error) {
+	return c.registerProvider.CallUnary(ctx, req)
+}
+
+// UnregisterProvider calls umbra.vss.v1.HostService.UnregisterProvider.
+func (c *hostServiceClient) UnregisterProvider(ctx context.Context, req *connect.Request[v1.ProviderRequest]) (*connect.Response[v1.Empty], error) {
+	return c.unregisterProvider.CallUnary(ctx, req)
+}
+
+// ListProviders calls umbra.vss.v1.HostService.ListProviders.
+func (c *hostServiceClient) ListProviders(ctx context.Context, req *connect.Request[v1.Empty]) (*connect.Response[v1.ListProvidersResponse], error) {
+	return c.listProviders.CallUnary(ctx, req)
+}
+
+// ValidateProvider calls umbra.vss.v1.HostService.ValidateProvider.
+func (c *hostServiceClient) ValidateProvider(ctx context.Context, req *connect.Request[v1.ValidateProviderRequest]) (*connect.ServerStreamForClient[v1.ValidateProviderResponse], error) {
+	return c.validateProvider.CallServerStream(ctx, req)
+}
+
 // ListEvents calls umbra.vss.v1.HostService.ListEvents.
 func (c *hostServiceClient) ListEvents(ctx context.Context, req *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
 	return c.listEvents.CallUnary(ctx, req)
@@ -1827,6 +1894,13 @@ type HostServiceHandler interface {
 	// IsVolumeSnapshotted and ShouldBlockRevert need no object.
 	IsVolumeSnapshotted(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.IsVolumeSnapshottedResponse], error)
 	ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error)
+	// The administration of providers that are programs of their own; root only.
+	RegisterProvider(context.Context, *connect.Request[v1.RegisterProviderRequest]) (*connect.Response[v1.ProviderProp], error)
+	UnregisterProvider(context.Context, *connect.Request[v1.ProviderRequest]) (*connect.Response[v1.Empty], error)
+	ListProviders(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListProvidersResponse], error)
+	// ValidateProvider runs the conformance suite and sends each result as it
+	// comes. No set can be made meanwhile.
+	ValidateProvider(context.Context, *connect.Request[v1.ValidateProviderRequest], *connect.ServerStream[v1.ValidateProviderResponse]) error
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
 }
 
@@ -1903,6 +1977,30 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("ShouldBlockRevert")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceRegisterProviderHandler := connect.NewUnaryHandler(
+		HostServiceRegisterProviderProcedure,
+		svc.RegisterProvider,
+		connect.WithSchema(hostServiceMethods.ByName("RegisterProvider")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceUnregisterProviderHandler := connect.NewUnaryHandler(
+		HostServiceUnregisterProviderProcedure,
+		svc.UnregisterProvider,
+		connect.WithSchema(hostServiceMethods.ByName("UnregisterProvider")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceListProvidersHandler := connect.NewUnaryHandler(
+		HostServiceListProvidersProcedure,
+		svc.ListProviders,
+		connect.WithSchema(hostServiceMethods.ByName("ListProviders")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostServiceValidateProviderHandler := connect.NewServerStreamHandler(
+		HostServiceValidateProviderProcedure,
+		svc.ValidateProvider,
+		connect.WithSchema(hostServiceMethods.ByName("ValidateProvider")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostServiceListEventsHandler := connect.NewUnaryHandler(
 		HostServiceListEventsProcedure,
 		svc.ListEvents,
@@ -1933,6 +2031,14 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceIsVolumeSnapshottedHandler.ServeHTTP(w, r)
 		case HostServiceShouldBlockRevertProcedure:
 			hostServiceShouldBlockRevertHandler.ServeHTTP(w, r)
+		case HostServiceRegisterProviderProcedure:
+			hostServiceRegisterProviderHandler.ServeHTTP(w, r)
+		case HostServiceUnregisterProviderProcedure:
+			hostServiceUnregisterProviderHandler.ServeHTTP(w, r)
+		case HostServiceListProvidersProcedure:
+			hostServiceListProvidersHandler.ServeHTTP(w, r)
+		case HostServiceValidateProviderProcedure:
+			hostServiceValidateProviderHandler.ServeHTTP(w, r)
 		case HostServiceListEventsProcedure:
 			hostServiceListEventsHandler.ServeHTTP(w, r)
 		default:
@@ -1986,6 +2092,22 @@ func (UnimplementedHostServiceHandler) IsVolumeSnapshotted(context.Context, *con
 
 func (UnimplementedHostServiceHandler) ShouldBlockRevert(context.Context, *connect.Request[v1.HostVolumeRequest]) (*connect.Response[v1.ShouldBlockRevertResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ShouldBlockRevert is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) RegisterProvider(context.Context, *connect.Request[v1.RegisterProviderRequest]) (*connect.Response[v1.ProviderProp], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.RegisterProvider is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) UnregisterProvider(context.Context, *connect.Request[v1.ProviderRequest]) (*connect.Response[v1.Empty], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.UnregisterProvider is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ListProviders(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.ListProvidersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ListProviders is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) ValidateProvider(context.Context, *connect.Request[v1.ValidateProviderRequest], *connect.ServerStream[v1.ValidateProviderResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ValidateProvider is not implemented"))
 }
 
 func (UnimplementedHostServiceHandler) ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
