@@ -28,6 +28,7 @@ var (
 	bucketOriginals = []byte("originals")
 	bucketIntents   = []byte("intents")
 	bucketEvents    = []byte("events")
+	bucketProviders = []byte("providers")
 )
 
 // Catalog is an open catalogue.

@@ -71,6 +71,9 @@ var Kinds = []Kind{
 	{900, "service.unexpected", Failed, "an operation failed in a way nobody foresaw (`VSS_E_UNEXPECTED`); please report it"},
 	{901, "service.panic", Failed, "a defect was caught; the message is the stack"},
 	{902, "provider.unexpected", Failed, "a provider answered with a code the contract does not allow; provider and method are in it"},
+	{903, "provider.broken", Failed, "a provider's program did not start, died, did not answer in time, or answered nonsense; provider, method and time are in it"},
+	{904, "provider.registered", Info, "a provider was registered"},
+	{905, "provider.unregistered", Info, "a provider was unregistered"},
 	{910, "events.dropped", Warning, "more events came during a hold than its queue takes"},
 }
 

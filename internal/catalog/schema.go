@@ -45,7 +45,7 @@ func upgrade(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketOriginals, bucketIntents, bucketEvents} {
+	for _, b := range [][]byte{bucketSets, bucketCopies, bucketLUNs, bucketOriginals, bucketIntents, bucketEvents, bucketProviders} {
 		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 			return err
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/service/originals"
 	"github.com/umbra-vss/umbra/internal/service/recovery"
 	"github.com/umbra-vss/umbra/internal/service/registry"
+	providersocket "github.com/umbra-vss/umbra/provider/remote"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -90,9 +91,22 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	defer arrays.Close()
 	tag := block.HostTag(c.HostName)
-	machine := &host.Machine{HostTag: tag, Rules: hidingRules(c.UdevRulesDir), Initiators: arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}),
-		Guard: freeze.Options{Limit: c.HoldLimit, Logger: log}}
 	providers := registry.New(arrayprovider.New(arrays.Clients))
+	machine := &host.Machine{HostTag: tag, Rules: hidingRules(c.UdevRulesDir), Guard: freeze.Options{Limit: c.HoldLimit, Logger: log},
+		Initiators: withForeign(arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}), tag,
+			func() bool { return len(providers.Hardware()) > 1 })}
+	if err := providers.Open(cat, providersocket.Options{Dir: filepath.Join(c.RunDir, "providers"), StateDir: filepath.Join(c.StateDir, "providers"), HostName: c.HostName, HostTag: tag, Log: log,
+		Trouble: func(sctx context.Context, err *vss.Error) {
+			_, _ = cat.Log(ctx, catalog.Event{Level: "error", Name: "provider.broken", Session: registry.SessionOf(sctx), Object: err.Object,
+				Message: err.Op + ": " + err.Reason, Failure: catalog.FailureOf(err)})
+		}}); err != nil {
+		return err
+	}
+	defer func() {
+		ectx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		providers.Close(ectx)
+	}()
 	boot := freeze.BootID()
 
 	importer := importing.New(importing.Importer{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot,
@@ -101,7 +115,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	svc := &service.Service{HostName: c.HostName, StateDir: c.StateDir, RunDir: c.RunDir, Version: version, Catalog: cat, Providers: providers,
 		Creator: &create.Creator{Host: machine, Providers: providers, Catalog: cat, Importer: importer, HostName: c.HostName, BootID: boot, HoldDir: holdDir,
 			OwnPaths: []string{c.StateDir, c.RunDir}, FlushTime: c.FlushTimeout},
-		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Access: policy, Log: log,
+		Importer: importer, Keeper: keeper, Originals: originals.New(machine, cat), Arrays: arrays, Host: machine, Devices: machine, Access: policy, Log: log,
 		Limits: service.Limits(c.Limits), NoImport: c.Role == RoleClient}
 
 	if err := svc.Originals.Cover(ctx, arrays.families()...); err != nil {

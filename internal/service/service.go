@@ -77,6 +77,7 @@ type Service struct {
 	Originals *originals.Keeper
 	Arrays    Arrays
 	Host      Host
+	Devices   Devices        // nil: no provider can be validated
 	Access    *access.Policy // who may call; nil is root only
 	Limits    Limits
 	NoImport  bool // the machine is no server: ImportSnapshots is E_NOTIMPL

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,7 +156,7 @@ func (p *Proxy) acquire(ctx context.Context, method string, mayStart bool) (l *l
 				p.mu.Unlock()
 				return nil, nil, lerr
 			}
-			p.life, p.known = l, l.optional
+			p.life, p.known = l, append([]providerv1.Optional{}, l.optional...) // not nil: it was asked
 			continue
 		}
 		wait := p.loading
@@ -291,6 +292,18 @@ func (p *Proxy) Close(ctx context.Context) {
 	p.Kill()
 }
 
+// Retire is Close for a stand-in whose place another has taken: it was unloaded
+// before, and what is loaded under its name now is the other's.
+func (p *Proxy) Retire() {
+	p.mu.Lock()
+	l := p.life
+	p.gone, p.life = true, nil
+	p.mu.Unlock()
+	if l != nil {
+		l.end()
+	}
+}
+
 // load starts the provider and greets it.
 func (p *Proxy) load(ctx context.Context) (*life, error) {
 	const op = "OnLoad"
@@ -387,6 +400,7 @@ func (p *Proxy) said(ctx context.Context, method string, begin time.Time, err er
 	for _, s := range []*string{&e.Op, &e.Object, &e.Reason, &e.Remedy} {
 		*s = shortened(*s)
 	}
+	e.Op = cmp.Or(e.Op, method)
 	e.EventID = "" // theirs would be a number of ours
 	return &e
 }
@@ -423,13 +437,21 @@ func (p *Proxy) Offers(ask any) bool {
 		return false
 	}
 	p.mu.Lock()
-	known := p.known
+	known, quiet := p.known, p.stores.quiet
 	p.mu.Unlock()
 	if known == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), callTime)
+		// Asked for every volume of everybody's sets: one that does not start
+		// costs a moment, and not again soon.
+		if time.Now().Before(quiet) {
+			return false
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), storesTime)
 		defer cancel()
 		l, release, err := p.acquire(ctx, "OnLoad", true)
 		if err != nil {
+			p.mu.Lock()
+			p.stores.quiet = time.Now().Add(storesPause)
+			p.mu.Unlock()
 			return false
 		}
 		known = l.optional

@@ -108,6 +108,15 @@ func (c *Creator) Start(session vss.ID, sc vss.Context) (*Set, error) {
 	return s, nil
 }
 
+// Reserve takes the one place for creation for something else, until release.
+func (c *Creator) Reserve() (release func(), err error) {
+	s, err := c.Start(vss.GUIDNull, vss.CTX_BACKUP)
+	if err != nil {
+		return nil, err
+	}
+	return func() { c.leave(s) }, nil
+}
+
 // leave gives the place back.
 func (c *Creator) leave(s *Set) {
 	c.mu.Lock()

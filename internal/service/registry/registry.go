@@ -8,35 +8,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 
+	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/provider"
+	"github.com/umbra-vss/umbra/provider/remote"
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// Registry is a fixed list of in-tree providers. It is safe for concurrent
-// use.
-type Registry struct{ hardware []provider.Hardware }
+// Registry is the list of providers: those built in, and those that were
+// registered, which are programs of their own. It is safe for concurrent use.
+type Registry struct {
+	builtIn []provider.Hardware
 
-// New returns a registry of these providers, asked in this order.
-func New(hardware ...provider.Hardware) *Registry { return &Registry{hardware} }
+	changing sync.Mutex // registrations, one at a time
+	catalog  *catalog.Catalog
+	options  remote.Options
+
+	mu      sync.Mutex
+	foreign []*remote.Proxy
+}
+
+// New returns a registry of these built-in providers, asked in this order.
+func New(hardware ...provider.Hardware) *Registry { return &Registry{builtIn: hardware} }
 
 // List returns the properties of every provider.
 func (r *Registry) List() []vss.ProviderProp {
 	var out []vss.ProviderProp
-	for _, p := range r.hardware {
+	for _, p := range r.Hardware() {
 		out = append(out, p.Properties())
 	}
 	return out
 }
 
-// Hardware returns all hardware providers.
-func (r *Registry) Hardware() []provider.Hardware { return r.hardware }
+// Hardware returns all hardware providers, those built in first.
+func (r *Registry) Hardware() []provider.Hardware {
+	out := slices.Clone(r.builtIn)
+	for _, p := range r.proxies() {
+		out = append(out, p)
+	}
+	return out
+}
 
 // Get returns the provider with this ID, or VSS_E_PROVIDER_NOT_REGISTERED.
 func (r *Registry) Get(id vss.ID) (provider.Hardware, error) {
-	for _, p := range r.hardware {
+	for _, p := range r.Hardware() {
 		if p.Properties().ProviderID == id {
 			return p, nil
 		}
@@ -82,8 +101,7 @@ func Checked(ctx context.Context, p provider.Provider, method string, err error)
 		Reason: fmt.Sprintf("provider %s answered %s with a code the contract does not allow: %v", p.Properties().Name, method, vss.CodeOf(err)),
 		Remedy: "Check the provider's own log and the storage system, then try again", Err: err}
 	if tell := unlisted.Load(); tell != nil {
-		session, _ := ctx.Value(sessionKey{}).(vss.ID)
-		(*tell)(session, e)
+		(*tell)(SessionOf(ctx), e)
 	}
 	return e
 }
@@ -96,6 +114,12 @@ var unlisted atomic.Pointer[func(vss.ID, *vss.Error)]
 func OnUnlisted(f func(session vss.ID, err *vss.Error)) { unlisted.Store(&f) }
 
 type sessionKey struct{}
+
+// SessionOf is the session in which a provider is called, or GUID_NULL.
+func SessionOf(ctx context.Context) vss.ID {
+	session, _ := ctx.Value(sessionKey{}).(vss.ID)
+	return session
+}
 
 // WithSession says in which session the providers are called.
 func WithSession(ctx context.Context, session vss.ID) context.Context {

@@ -1,0 +1,198 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+
+	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/provider"
+	"github.com/umbra-vss/umbra/provider/remote"
+	"github.com/umbra-vss/umbra/vss"
+)
+
+// Open takes the registered providers from the catalogue. Programs that an
+// earlier life of the service left are ended: nobody can say what they were
+// told, and the next call starts them anew. A registration that cannot be read
+// does not keep the others from working.
+func (r *Registry) Open(c *catalog.Catalog, o remote.Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r.catalog, r.options = c, o
+	remote.Sweep(o.Dir)
+	return c.View(func(t *catalog.Tx) error {
+		all, err := t.Providers()
+		for _, p := range all {
+			m, err := remote.ParseManifest([]byte(p.Manifest))
+			if err != nil {
+				o.Log.Error("a registered provider cannot be used", "id", p.ID, "err", err)
+				continue
+			}
+			r.foreign = append(r.foreign, remote.New(m, o))
+		}
+		return err
+	})
+}
+
+// Close ends all providers' programs.
+func (r *Registry) Close(ctx context.Context) {
+	for _, p := range r.proxies() {
+		p.Close(ctx)
+	}
+}
+
+func (r *Registry) proxies() []*remote.Proxy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.foreign)
+}
+
+// Foreign is a registered provider that is a program of its own, or nil.
+func (r *Registry) Foreign(id vss.ID) *remote.Proxy {
+	for _, p := range r.proxies() {
+		if p.Properties().ProviderID == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// Options are what stand-ins for providers are made with; false if none can be
+// registered.
+func (r *Registry) Options() (remote.Options, bool) { return r.options, r.catalog != nil }
+
+func registered(op string, m remote.Manifest) error {
+	return &vss.Error{Code: vss.VSS_E_PROVIDER_ALREADY_REGISTERED, Op: op, Object: m.ID.String(), Reason: "a provider with this ID is registered",
+		Remedy: "Unregister it first (umbra provider unregister), or register with --replace; two providers never have one ID"}
+}
+
+// Register makes a provider known, durably (provider.md 1.1). It is loaded once
+// to see that its program is who the manifest says. With replace it takes the
+// place of a registered one of the same ID.
+func (r *Registry) Register(ctx context.Context, raw []byte, replace bool) (vss.ProviderProp, error) {
+	const op = "RegisterProvider"
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	m, err := remote.ParseManifest(raw)
+	if err == nil {
+		err = m.Check()
+	}
+	if err != nil {
+		return vss.ProviderProp{}, err
+	}
+	if r.catalog == nil {
+		return vss.ProviderProp{}, &vss.Error{Code: vss.E_NOTIMPL, Op: op, Reason: "this service takes no providers", Remedy: "Use the machine's own"}
+	}
+	old := r.Foreign(m.ID)
+	if _, err := r.Get(m.ID); err == nil && (old == nil || !replace) {
+		return vss.ProviderProp{}, registered(op, m)
+	}
+	if old != nil {
+		if gone, err := old.Unload(ctx, false); err != nil || !gone {
+			return vss.ProviderProp{}, busy(op, m.ID, err)
+		}
+	}
+	p := remote.New(m, r.options)
+	if err := p.OnLoad(ctx); err != nil {
+		p.Close(ctx)
+		return vss.ProviderProp{}, err
+	}
+	if err := r.catalog.Update(ctx, func(t *catalog.Tx) error {
+		if err := t.PutProvider(catalog.Provider{ID: m.ID, Manifest: string(raw)}); err != nil {
+			return err
+		}
+		_, err := t.AddEvent(catalog.Event{Level: "info", Name: "provider.registered", Object: m.ID.String(), Message: "provider " + m.Name + ", version " + m.Version})
+		return err
+	}); err != nil {
+		p.Close(ctx)
+		return vss.ProviderProp{}, err
+	}
+	r.mu.Lock()
+	r.foreign = append(slices.DeleteFunc(r.foreign, func(f *remote.Proxy) bool { return f == old }), p)
+	r.mu.Unlock()
+	if old != nil {
+		old.Retire()
+	}
+	return m.Properties(), nil
+}
+
+func busy(op string, id vss.ID, err error) error {
+	return &vss.Error{Code: vss.VSS_E_PROVIDER_IN_USE, Op: op, Object: id.String(), Reason: "the provider is making a set or answering a call, or does not want to be unloaded",
+		Remedy: "Wait until that is done and try again", Err: err}
+}
+
+// Unregister forgets a provider: VSS_E_PROVIDER_IN_USE while it makes a set, or,
+// without force, while copies of it are on this machine.
+func (r *Registry) Unregister(ctx context.Context, id vss.ID, force bool) error {
+	const op = "UnregisterProvider"
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	if slices.ContainsFunc(r.builtIn, func(p provider.Hardware) bool { return p.Properties().ProviderID == id }) {
+		return &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: id.String(), Reason: "the provider is part of Umbra", Remedy: "Remove its arrays instead"}
+	}
+	p := r.Foreign(id)
+	if p == nil {
+		_, err := r.Get(id)
+		return err
+	}
+	if _, _, working := p.Status(); working {
+		return busy(op, id, nil)
+	}
+	errUsed := errors.New("used")
+	err := r.catalog.Update(ctx, func(t *catalog.Tx) error {
+		copies, err := t.Copies()
+		if err != nil {
+			return err
+		}
+		luns, err := t.LUNs()
+		if err != nil {
+			return err
+		}
+		if !force && (slices.ContainsFunc(copies, func(c catalog.Copy) bool { return c.Prop.ProviderID == id }) ||
+			slices.ContainsFunc(luns, func(l catalog.LUN) bool { return l.ProviderID == id })) {
+			return errUsed
+		}
+		if err := t.DeleteProvider(id); err != nil {
+			return err
+		}
+		_, err = t.AddEvent(catalog.Event{Level: "info", Name: "provider.unregistered", Object: id.String(), Message: "provider " + p.Properties().Name})
+		return err
+	})
+	if errors.Is(err, errUsed) {
+		return &vss.Error{Code: vss.VSS_E_PROVIDER_IN_USE, Op: op, Object: id.String(), Reason: "copies that the provider made are on this machine",
+			Remedy: "Delete them (umbra list copies, umbra list luns --orphaned), or give --force and delete them with the provider's own tools"}
+	}
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.foreign = slices.DeleteFunc(r.foreign, func(f *remote.Proxy) bool { return f == p })
+	r.mu.Unlock()
+	p.Close(ctx)
+	return nil
+}
+
+// Status is a registered provider and its program.
+type Status struct {
+	Properties vss.ProviderProp
+	BuiltIn    bool
+	Loaded     bool
+	PID        int
+	Program    string
+}
+
+// Statuses lists all providers.
+func (r *Registry) Statuses() []Status {
+	var out []Status
+	for _, p := range r.builtIn {
+		out = append(out, Status{Properties: p.Properties(), BuiltIn: true, Loaded: true})
+	}
+	for _, p := range r.proxies() {
+		s := Status{Properties: p.Properties(), Program: p.Manifest().Program + p.Manifest().Socket}
+		s.Loaded, s.PID, _ = p.Status()
+		out = append(out, s)
+	}
+	return out
+}
