@@ -71,13 +71,16 @@ func (s *Surfacer) Surface(ctx context.Context, r Request) (Device, error) {
 	if err := ctx.Err(); err != nil {
 		return Device{}, err
 	}
-	if err := check(r); err != nil {
-		return Device{}, err
-	}
 	for _, l := range r.LUNs {
 		if err := block.Verify(l); err != nil {
 			return Device{}, err
 		}
+	}
+	if disk, ok := whole(r); ok { // as most are; nothing more need be asked
+		return Device{disk, Disk}, nil
+	}
+	if err := check(r); err != nil {
+		return Device{}, err
 	}
 	segments := joined(r.Segments)
 	if len(segments) != 1 || segments[0].Chunk != 0 {
@@ -89,6 +92,18 @@ func (s *Surfacer) Surface(ctx context.Context, r Request) (Device, error) {
 		return Device{disk, Disk}, nil
 	}
 	return s.part(ctx, disk, x.Offset, x.Length)
+}
+
+// whole is the LUN that is all of what is wanted, if one is.
+func whole(r Request) (block.Device, bool) {
+	if len(r.Segments) != 1 || r.Segments[0].Chunk != 0 || len(r.Segments[0].Extents) != 1 {
+		return block.Device{}, false
+	}
+	x := r.Segments[0].Extents[0]
+	if x.LUN < 0 || x.LUN >= len(r.LUNs) || x.Offset != 0 || x.Length != r.LUNs[x.LUN].Size || x.Length == 0 {
+		return block.Device{}, false
+	}
+	return r.LUNs[x.LUN], true
 }
 
 // part surfaces a run of bytes of a LUN.
