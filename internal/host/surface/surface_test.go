@@ -212,13 +212,16 @@ func TestDiskThatTakesPartitions(t *testing.T) {
 		t.Error("across partitions: other bytes")
 	}
 	// They go with their disk, unless one is in use.
-	claim, err := block.Open(t.Context(), up(t, s, surface.Request{LUNs: r.LUNs, Segments: part(4*mib, mib)}, surface.Partition).Device, unix.O_RDONLY|unix.O_EXCL)
+	claim, err := block.Open(t.Context(), up(t, s, surface.Request{LUNs: r.LUNs, Segments: part(mib, 2*mib)}, surface.Partition).Device, unix.O_RDONLY|unix.O_EXCL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer claim.Close()
 	if err := s.Clear(t.Context(), disk, false); !errors.Is(err, vss.VSS_E_VOLUME_IN_USE) {
 		t.Errorf("in use: %v", err)
+	}
+	if left, _ := filepath.Glob(fmt.Sprintf("/sys/block/%s/%s*", disk.Name, disk.Name)); len(left) != 2 {
+		t.Errorf("a disk that stays has lost partitions: %v", left)
 	}
 	if err := s.Clear(t.Context(), disk, true); err != nil {
 		t.Errorf("in use, lazily: %v", err)
