@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/umbra-vss/umbra/internal/array"
+	"github.com/umbra-vss/umbra/internal/array/backend/lvmthin"
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -32,7 +33,7 @@ func (a *app) arrayCmd() *cobra.Command {
 	lun.AddCommand(x.lunCreate(), x.lunList(), x.lunDelete())
 	host := &cobra.Command{Use: "host", Short: "List and remove hosts"}
 	host.AddCommand(x.hostList(), x.hostRemove())
-	c.AddCommand(x.serve(), lun, host, x.enroll(), x.mask("unmask"), x.mask("mask"), x.ticket(), x.sets(), x.info())
+	c.AddCommand(x.serve(), lun, host, x.enroll(), x.mask("unmask"), x.mask("mask"), x.ticket(), x.sets(), x.info(), x.resume())
 	return c
 }
 
@@ -337,6 +338,28 @@ func (x *arrayAdmin) sets() *cobra.Command {
 			})
 		})
 	}}
+}
+
+// resume is what the unit runs when the array has ended: no LUN may stay
+// suspended because its array was killed while it copied.
+func (x *arrayAdmin) resume() *cobra.Command {
+	return &cobra.Command{Use: "resume-luns", Short: "Let LUNs of thin pools go on that an array which died left suspended", Args: args(cobra.NoArgs),
+		Long: `Let LUNs of thin pools go on that were suspended for a copy when their array was
+killed. An array does so itself when it starts; this is for when it does not.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			names, err := lvmthin.Resume(cmd.Context())
+			if e := (*vss.Error)(nil); errors.As(err, &e) && e.Code == vss.VSS_E_NOT_SUPPORTED {
+				names, err = nil, nil // without device-mapper nothing is suspended
+			}
+			if err != nil {
+				return err
+			}
+			return x.emit(map[string][]string{"resumed": names}, func(w io.Writer) {
+				for _, n := range names {
+					fmt.Fprintf(w, "%s goes on.\n", n)
+				}
+			})
+		}}
 }
 
 func (x *arrayAdmin) info() *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -106,8 +107,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 			s.wake()
 			continue
 		}
-		if err := s.activate(ctx, n, l); err != nil {
-			// A LUN that was never made, or the pool has lost: the array says which.
+		// One that was never made, because a process died, is no news: the array
+		// removes it.
+		if err := s.activate(ctx, n, l); err != nil && !errors.Is(err, unix.ENODATA) {
 			s.log.Warn("a LUN cannot be activated", "lun", n, "error", err)
 		}
 	}
@@ -116,24 +118,49 @@ func (s *Store) open(ctx context.Context) (err error) {
 
 // resumeAll lets go on whatever a process left suspended that died in a hold.
 func (s *Store) resumeAll(ctx context.Context) error {
-	all, err := s.dm.List(ctx)
-	if err != nil {
-		return err
+	gone, err := resume(ctx, s.dm, func(name string) bool { return strings.HasPrefix(name, s.prefix) })
+	for _, name := range gone {
+		s.log.Warn("a LUN that was left suspended goes on", "device", name)
 	}
+	return err
+}
+
+// ours are the names of all arrays' devices.
+var ours = regexp.MustCompile(`^umbra-[0-9a-f]{8}-(pool|naa\.[0-9a-f]{32})$`)
+
+// Resume lets go on what any array of this machine left suspended, and returns
+// the devices' names. It is for a machine whose array is not started again. An
+// array that is copying right now loses that copy's instant, and no more.
+func Resume(ctx context.Context) ([]string, error) {
+	dm, err := devicemapper.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer dm.Close()
+	return resume(ctx, dm, ours.MatchString)
+}
+
+func resume(ctx context.Context, dm *devicemapper.Control, which func(name string) bool) (resumed []string, err error) {
+	all, err := dm.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
 	for _, d := range all {
-		if !strings.HasPrefix(d.Name, s.prefix) {
+		if !which(d.Name) {
 			continue
 		}
-		i, err := s.dm.Info(ctx, devicemapper.Number(d.Dev))
+		i, err := dm.Info(ctx, devicemapper.Number(d.Dev))
 		if err != nil || !i.Suspended || !i.Live || !strings.HasPrefix(i.UUID, "UMBRA-") {
 			continue
 		}
-		if err := s.dm.Resume(ctx, i.Ref(), devicemapper.Unread); err != nil {
-			return err
+		if err := dm.Resume(ctx, i.Ref(), devicemapper.Unread); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		s.log.Warn("a LUN that was left suspended goes on", "device", d.Name)
+		resumed = append(resumed, d.Name)
 	}
-	return nil
+	return resumed, vss.Join("", errs...)
 }
 
 func (s *Store) uuid(what string) string {
