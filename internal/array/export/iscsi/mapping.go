@@ -1,6 +1,7 @@
 package iscsi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -117,8 +118,8 @@ func (t *Target) apply(l export.LUN) (changed []string, err error) {
 			switch {
 			case here && i >= 0 && len(m.luns) == 1:
 				have[who] = m
-			case here || i >= 0: // the LUN where it should not be, or something else where it should
-				changed = append(changed, fmt.Sprintf("%s at number %d of %s", strings.Join(m.luns, ", "), m.Number, who))
+			case here || i >= 0 || len(m.luns) == 0: // the LUN where it should not be, or something else where it should, or nothing
+				changed = append(changed, fmt.Sprintf("%s at number %d of %s", cmp.Or(strings.Join(m.luns, ", "), "nothing"), m.Number, who))
 				if err := t.unmap(m); err != nil {
 					return changed, err
 				}

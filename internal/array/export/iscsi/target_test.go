@@ -286,3 +286,23 @@ func TestPath(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestEmptyMapping: of a mapping whose LUN was taken away by hand the folder is
+// left. It goes with the next thing that is done.
+func TestEmptyMapping(t *testing.T) {
+	k := newKernel(t)
+	tg := reconciled(t, k, "hosta")
+	who, n := InitiatorName("hosta"), naa(t, "1")
+	if err := tg.Apply(export.LUN{NAA: n, File: "/f", Size: 1 << 20, Maps: []export.Mapping{{Initiator: who, Number: 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Unlink(tg.acl(who) + "/lun_1/" + n.String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tg.Apply(export.LUN{NAA: n}); err != nil {
+		t.Fatal(err)
+	}
+	if ms, err := tg.mapped(who); err != nil || len(ms) > 0 {
+		t.Errorf("left: %+v, %v", ms, err)
+	}
+}
