@@ -49,12 +49,14 @@ type machine struct {
 	deaf    bool  // to what the array says by itself
 	blind   bool  // to what the array has, when it looks
 	late    time.Duration
+	later   sync.WaitGroup
 }
 
 func newMachine(t *testing.T) (*machine, *Initiator) {
 	t.Helper()
 	m := &machine{t: t, shown: map[uint64]Exported{}, exports: map[lun.NAA]Exported{}, refuse: map[string]error{}, portals: []string{portal}}
 	m.sys = sysfs{t.TempDir(), m.write}
+	t.Cleanup(m.later.Wait)
 	m.put("module/nvme_core/parameters/multipath", "Y")
 	return m, m.initiator()
 }
@@ -70,9 +72,22 @@ func (m *machine) initiator() *Initiator {
 func (m *machine) put(path, text string) {
 	m.t.Helper()
 	p := m.sys.at(path)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, []byte(text+"\n"), 0o600)); err != nil {
+	// Whole or not at all: it is read at the same time.
+	if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p+".new", []byte(text+"\n"), 0o600), os.Rename(p+".new", p)); err != nil {
 		m.t.Error(err)
 	}
+}
+
+// soon does something in a while, and before the test ends.
+func (m *machine) soon(after time.Duration, do func()) (done chan struct{}) {
+	done = make(chan struct{})
+	m.later.Add(1)
+	time.AfterFunc(after, func() {
+		defer m.later.Done()
+		defer close(done)
+		do()
+	})
+	return done
 }
 
 // offer is a LUN unmasked to this host.
@@ -99,7 +114,7 @@ func (m *machine) ExportLUNs(_ context.Context, naas []lun.NAA) (Exports, error)
 	deaf, late := m.deaf, m.late
 	m.mu.Unlock()
 	if !deaf && m.live() {
-		time.AfterFunc(late, m.look)
+		m.soon(late, m.look)
 	}
 	return out, nil
 }
@@ -151,7 +166,7 @@ func (m *machine) fabrics(_ context.Context, options string) error {
 		return err
 	}
 	m.controller(fmt.Sprintf("nvme%d", n), "live", host, port)
-	time.AfterFunc(late, m.look)
+	m.soon(late, m.look)
 	return nil
 }
 

@@ -182,11 +182,10 @@ func TestRefused(t *testing.T) {
 	m.offer(naa(1), 1)
 	m.refuse["connect "+portal] = unix.EALREADY // somebody else was faster
 	m.controller("nvme0", "connecting", "192.0.2.1", "4420")
-	go func() {
-		time.Sleep(50 * time.Millisecond)
+	m.soon(50*time.Millisecond, func() {
 		m.controller("nvme0", "live", "192.0.2.1", "4420")
 		m.look()
-	}()
+	})
 	rescan(t, i, naa(1))
 }
 
@@ -219,11 +218,9 @@ func TestDown(t *testing.T) {
 	rescan(t, i, naa(1))
 	m.did()
 	m.controller("nvme0", "connecting", "192.0.2.1", "4420")
-	go func() {
-		time.Sleep(100 * time.Millisecond)
-		m.controller("nvme0", "live", "192.0.2.1", "4420")
-	}()
+	mended := m.soon(100*time.Millisecond, func() { m.controller("nvme0", "live", "192.0.2.1", "4420") })
 	rescan(t, i, naa(1))
+	<-mended
 	wantDid(t, m.did(), "protect nvme0n1")
 
 	m.controller("nvme0", "connecting", "192.0.2.1", "4420")
