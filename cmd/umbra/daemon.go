@@ -59,7 +59,7 @@ At start it first thaws filesystems a killed predecessor may have left frozen.`,
 	c.Flags().DurationVar(&arrival, "arrival-timeout", d.ArrivalTimeout, "how long an import waits for its disks")
 	c.Flags().DurationVar(&hold, "hold-limit", d.HoldLimit, "automatic thaw after this long, at most 10s")
 	hiddenStdin(c, &stdin)
-	c.Flags().StringVar(&transport, "transport", d.Transport, "how LUNs are reached: loop, iscsi, nbd (default: what will do)")
+	c.Flags().StringVar(&transport, "transport", d.Transport, "how LUNs are reached: loop, iscsi, nvme, nbd (default: what will do)")
 	c.Flags().StringVar(&rulesDir, "udev-rules-dir", d.UdevRulesDir, "folder for the udev rules that hide copies")
 	return c
 }
