@@ -29,6 +29,10 @@ type arrays struct {
 	host string
 	log  *slog.Logger
 
+	// joined is called when there is a new client: what is attached needs its keys
+	// before anybody asks for more.
+	joined func()
+
 	mu      sync.Mutex
 	bundles map[vss.ID]client.Bundle
 	clients map[vss.ID]*client.Client
@@ -70,6 +74,9 @@ func (a *arrays) use(b client.Bundle) error {
 	a.mu.Unlock()
 	if old != nil {
 		old.Close()
+	}
+	if a.joined != nil {
+		a.joined()
 	}
 	return nil
 }

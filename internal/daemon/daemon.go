@@ -91,9 +91,12 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	defer arrays.Close()
 	tag := block.HostTag(c.HostName)
+	initiators := arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()})
+	initiators() // what is attached has somebody who looks after it
+	arrays.joined = func() { initiators() }
 	providers := registry.New(arrayprovider.New(arrays.Clients))
 	machine := &host.Machine{HostTag: tag, Rules: hidingRules(c.UdevRulesDir), Guard: freeze.Options{Limit: c.HoldLimit, Logger: log},
-		Initiators: withForeign(arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()}), tag,
+		Initiators: withForeign(initiators, tag,
 			func() bool { return len(providers.Hardware()) > 1 })}
 	if err := providers.Open(cat, providersocket.Options{Dir: filepath.Join(c.RunDir, "providers"), StateDir: filepath.Join(c.StateDir, "providers"), HostName: c.HostName, HostTag: tag, Log: log,
 		Trouble: func(sctx context.Context, err *vss.Error) {

@@ -215,6 +215,15 @@ func TestNBDNetworkCut(t *testing.T) {
 	if _, err := f.a.Run(f.ctx, "dd", "if="+device, "of=/dev/null", "bs=4096", "count=1", "skip=100008", "iflag=direct"); err != nil {
 		t.Errorf("while the server was started again: %v", err)
 	}
+	// New keys while it is mounted.
+	bundle := filepath.Join(f.site.Dir, "again.bundle")
+	_, err = f.site.Array(f.ctx, "enroll", f.a.Name, "--bundle", bundle)
+	f.must(err)
+	_, err = f.a.Umbra(f.ctx, "join", bundle)
+	f.must(err)
+	if _, err := f.a.Run(f.ctx, "dd", "if="+device, "of=/dev/null", "bs=4096", "count=1", "skip=100016", "iflag=direct"); err != nil {
+		t.Errorf("after the host was enrolled again and has joined: %v", err)
+	}
 	f.works(v)
 	_, err = f.a.Run(f.ctx, "umount", v)
 	f.must(err)

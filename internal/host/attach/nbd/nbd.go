@@ -76,10 +76,14 @@ type Initiator struct {
 var _ attach.Initiator = (*Initiator)(nil)
 
 // New makes the initiator of the host with this tag (block.HostTag). What runs
-// for it is kept in dir, which must be empty after a boot.
+// for it is kept in dir, which must be empty after a boot. What is attached
+// already has the key from now on: the array may have made a new one.
 func New(hostTag, dir string, t Target, c Credentials) *Initiator {
 	i := &Initiator{hostTag: hostTag, dir: dir, target: t, credentials: c, patience: 10 * time.Second}
 	i.Initiator = loop.New(hostTag, files{i})
+	if _, err := os.Stat(i.keyFile()); err == nil {
+		_ = i.writeKey() // what fails now fails again, and is told, when it is used
+	}
 	return i
 }
 
