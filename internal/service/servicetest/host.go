@@ -462,6 +462,16 @@ func (h *Host) AddVolume(path string, l LUN) {
 	h.volumes[path] = v
 }
 
+// ChangeVolume changes a volume of AddVolume.
+func (h *Host) ChangeVolume(path string, change func(*volume.Volume)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := h.volumes[path]
+	v.Members = slices.Clone(v.Members)
+	change(&v)
+	h.volumes[path] = v
+}
+
 // anyDisk is the number of some block device that counts writes.
 func anyDisk() (major, minor uint32) {
 	entries, _ := os.ReadDir("/sys/dev/block")
