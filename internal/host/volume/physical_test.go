@@ -41,7 +41,7 @@ func TestContainersOnLUNs(t *testing.T) {
 		kind   string
 		says   string
 	}{
-		{"LVM", disk, 0, filesystem.TypeLVM, "logical volume"},
+		{"LVM", disk, 0, filesystem.TypeLVM, "volume group"},
 		{"LVM on a part", disk, at, "", ""},
 		{"LUKS", luks, 0, filesystem.TypeLUKS, "LUKS"},
 	} {
