@@ -1,12 +1,15 @@
 package lab_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/umbra-vss/umbra/test/lab"
 )
@@ -55,4 +58,118 @@ echo "0 524288 linear /dev/vda 65536" | dmsetup create data`)
 		}
 		t.Logf("%s", r.Stdout)
 	}
+}
+
+// TestThinArray is a set of two LUNs in a thin pool on a volume group, over
+// iSCSI: copied under load, the array killed before the import, read on another
+// host, deleted, its room given back; the array killed in the middle of a copy,
+// with LUNs suspended; and the pool filled up to the watermark.
+func TestThinArray(t *testing.T) {
+	l := lab.Start(t, lab.Machines{"array", "a", "b"})
+	s := &san{t: t, l: l, array: l.Machine("array")}
+	array, a, b := s.array, l.Machine("a"), l.Machine("b")
+	array.Sh("modprobe dm_thin_pool && lvm pvcreate -y /dev/vda && lvm vgcreate san /dev/vda")
+	serve := func(env string) *lab.Process {
+		t.Helper()
+		p := array.Start("serve", "%[2]s umbra array serve --backend lvmthin --vg san --store-size 256M --watermark 0.1 --dir /root/array --listen tcp://%[1]s:7480 --iscsi-portal %[1]s:3260", array.Address(), env)
+		p.WaitFor("umbra: ready")
+		return p
+	}
+	serve("")
+	s.join("a")
+	s.join("b")
+	db, log := s.lun("db", "64M", "a"), s.lun("log", "64M", "a")
+	a.Sh("umbra rescan")
+	a.Sh(`mkdir -p /srv/db /srv/log
+mkfs.ext4 -q /dev/%[1]s && mount /dev/%[1]s /srv/db && mkfs.ext4 -q /dev/%[2]s && mount /dev/%[2]s /srv/log
+for v in db log; do head -c 2000000 /dev/urandom >/srv/$v/data; done; sync; cd /srv && sha256sum */data >/root/sums`, s.disk(a, db), s.disk(a, log))
+	sums, err := a.Pull(t.Context(), "/root/sums")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := func() int {
+		t.Helper()
+		n, err := strconv.Atoi(array.Sh("umbra array info --output json | tr , '\\n' | grep -o '\"free_bytes\": *[0-9]*' | grep -o '[0-9]*$'"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	devices := "dmsetup ls | cut -f1 | sort"
+	before := array.Sh("%s", devices)
+
+	load := a.Start("load", "i=0; while :; do i=$((i+1)); echo $i >>/srv/db/seq; echo $i >>/srv/log/seq; done")
+	a.Sh("until test -s /srv/log/seq; do sleep 0.1; done")
+	t.Log(a.Sh("umbra create /srv/db /srv/log --transportable --document /root/set.umbra"))
+	load.Stop()
+	array.Sh("kill -9 $(pidof umbra)")
+	serve("")
+	doc, err := a.Pull(t.Context(), "/root/set.umbra")
+	if err == nil {
+		err = b.Push(t.Context(), doc, "/root/set.umbra", 0o600)
+	}
+	if err == nil {
+		err = b.Push(t.Context(), sums, "/root/sums", 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(b.Sh("umbra import /root/set.umbra"))
+	b.Sh(`mkdir -p /srv && cd /srv && for c in /run/umbra/copies/*; do for v in db log; do
+	if test "$(sha256sum <$c/data | cut -d' ' -f1)" = "$(grep $v/data /root/sums | cut -d' ' -f1)"; then ln -s $c /srv/$v; fi; done; done
+sha256sum -c -s /root/sums
+d=$(wc -l </srv/db/seq) l=$(wc -l </srv/log/seq); echo "db $d, log $l"; test $((d - l)) -ge 0 -a $((d - l)) -le 1
+rm /srv/db /srv/log; umbra delete all`)
+	if after := array.Sh("%s", devices); after != before {
+		t.Errorf("devices were\n%s\nand are\n%s", before, after)
+	}
+	// Of the pool's blocks (128 sectors) none is in use that is not an original's.
+	if n := array.Sh(`dmsetup status | awk '$4=="thin" {n += $5/128} $4=="thin-pool" {split($7, p, "/"); used = p[1]} END {print used-n}'`); n != "0" {
+		t.Errorf("%s blocks are not given back", n)
+	}
+
+	// Killed with the LUNs suspended. The hosts wait, and go on.
+	array.Sh("kill -9 $(pidof umbra)")
+	dying := serve("UMBRA_FAILPOINTS=array.thin.suspended=kill")
+	create := a.Start("create", "umbra create /srv/db /srv/log --transportable --document /root/no.umbra")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if code, err := dying.Wait(ctx); err != nil || code == 0 {
+		t.Fatalf("the array was not killed: %d, %v\n%s", code, err, create.Log())
+	}
+	suspended := "dmsetup info -c --noheadings -o suspended,name | grep ^Suspended || true"
+	if got := array.Sh("%s", suspended); strings.Count(got, "umbra-") != 2 {
+		t.Errorf("suspended: %q", got)
+	}
+	serve("")
+	if got := array.Sh("%s", suspended); got != "" {
+		t.Errorf("suspended after a start: %s", got)
+	}
+	if code, err := create.Wait(ctx); err != nil || code == 0 {
+		t.Errorf("created by an array that died: %d, %v", code, err)
+	}
+	a.Sh("date >/srv/db/after && sync && cd /srv && sha256sum -c -s /root/sums")
+	if after := array.Sh("%s", devices); after != before {
+		t.Errorf("devices were\n%s\nand are\n%s", before, after)
+	}
+
+	// Full up to the watermark: refused, by code, and the filesystem lives on.
+	array.Sh(`umbra array lun create big --size 256M >/root/big
+n=$(cat /root/big) && dd if=/dev/urandom of=/dev/$(dmsetup info -c --noheadings -o blkdevname $(dmsetup ls | grep $n | cut -f1)) bs=1M count=%d oflag=direct 2>/dev/null`, (free()-(20<<20))>>20)
+	full := array.Sh("%s", devices)
+	if r := a.Fails("umbra create /srv/db /srv/log --transportable --document /root/no.umbra"); !strings.Contains(r.Stderr, "VSS_E_INSUFFICIENT_STORAGE") || !strings.Contains(r.Stderr, "remedy") {
+		t.Error(r.Stderr)
+	}
+	if r := array.Fails("umbra array lun create more --size 4M"); !strings.Contains(r.Stderr, "VSS_E_INSUFFICIENT_STORAGE") {
+		t.Error(r.Stderr)
+	}
+	if got := array.Sh("umbra array info"); !strings.Contains(got, "Attention") || !strings.Contains(got, "watermark") {
+		t.Error(got)
+	}
+	if now := array.Sh("%s; umbra array sets | grep -c '^{' || true", devices); now != full+"\n0" {
+		t.Errorf("left by what was refused: %s", now)
+	}
+	a.Sh("date >/srv/log/full && sync && cd /srv && sha256sum -c -s /root/sums; dmesg | grep -E 'I/O error|EXT4-fs error' && exit 1 || true")
+	array.Sh("umbra array lun delete big")
+	t.Log(a.Sh("umbra create /srv/db --transportable --document /root/again.umbra"))
 }
