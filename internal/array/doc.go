@@ -5,7 +5,7 @@
 //
 // # What is where
 //
-// A LUN is a file of the store (backend/file). Everything else the array knows
+// A LUN is a file or a device of the store (package backend). Everything else the array knows
 // is one bbolt database with a mirror in memory (state.go): who it is, its
 // certificate authority, hosts, LUNs and their masks, sets and who imported
 // them. The administrator talks to it over a unix socket as root; hosts talk

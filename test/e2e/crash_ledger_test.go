@@ -73,12 +73,22 @@ var elsewhere = map[string]string{
 	"array.unexport.after-record": inExport,
 	// What would change a copy's access, break and automatic recovery, is not
 	// built yet.
-	"array.access.before-record": inChange,
-	"array.access.after-record":  inChange,
-	"writers.tell":               "no state changes there: tests of cancelling wait at it (`internal/service`)",
+	"array.access.before-record":  inChange,
+	"array.access.after-record":   inChange,
+	"array.thin.reserved":         inThin,
+	"array.thin.made":             inThin,
+	"array.thin.device-removed":   inThin,
+	"array.thin.deleted":          inThin,
+	"array.thin.targets-recorded": inThin,
+	"array.thin.before-suspend":   inThin,
+	"array.thin.suspended":        inThin,
+	"array.thin.copied":           inThin,
+	"array.thin.resumed":          inThin,
+	"writers.tell":                "no state changes there: tests of cancelling wait at it (`internal/service`)",
 }
 
 const (
+	inThin   = "`TestDeath` (`internal/array/backend/lvmthin`), on a kernel with device-mapper: the lab's `TestThinPool`, and `TestThinArray` with the LUNs suspended"
 	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI the lab's `TestArrayGone`"
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
