@@ -2,12 +2,14 @@ package lvmthin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/backend"
 	"github.com/umbra-vss/umbra/internal/array/backend/backendtest"
@@ -119,73 +121,117 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// The process dies at every step of a copy. Whatever was suspended goes on when
-// the next one starts, and the copy can be removed.
+// dieEnv tells a child process of the tests what to do, and to die at it.
+const dieEnv = "UMBRA_TEST_DIE"
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(dieEnv); spec != "" {
+		fmt.Fprintln(os.Stderr, die(spec))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+var original, created, copied = lun.NAA{0x60, 1}, lun.NAA{0x60, 2}, lun.NAA{0x60, 3}
+
+// die goes through a LUN's and a copy's life. It is killed on the way.
+func die(spec string) error {
+	var cfg Config
+	if err := errors.Join(json.Unmarshal([]byte(spec), &cfg), failpoint.ArmFromEnv()); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := s.Create(ctx, created, backend.MinSize); err != nil {
+		return err
+	}
+	b, err := s.Begin(ctx, []backend.Source{{NAA: original, Size: backend.MinSize}})
+	if err != nil {
+		return err
+	}
+	if err := b.MakeTargets(ctx, []lun.NAA{copied}); err != nil {
+		return err
+	}
+	took, err := b.Commit(ctx)
+	if err == nil {
+		err = b.Persist(ctx, took)
+	}
+	if err == nil {
+		b.Finish()
+		err = s.Remove(ctx, copied)
+	}
+	return errors.Join(err, errors.New("nobody killed it"))
+}
+
+// The process is killed at every step. Whatever was suspended goes on when the
+// next one starts, and what was half made can be removed.
 func TestDeath(t *testing.T) {
 	r := newRig(t)
 	s := r.open(t)
-	n := lun.NAA{0x60, 1}
-	if err := s.Create(t.Context(), n, backend.MinSize); err != nil {
+	if err := s.Create(t.Context(), original, backend.MinSize); err != nil {
 		t.Fatal(err)
 	}
-	for i, point := range []string{"array.thin.targets-recorded", "array.thin.before-suspend", "array.thin.suspended", "array.thin.copied", "array.thin.resumed"} {
-		c := lun.NAA{0x60, 2, byte(i)}
-		b, err := s.Begin(t.Context(), []backend.Source{{NAA: n, Size: backend.MinSize}})
+	for point, stops := range map[string]bool{
+		"array.thin.reserved": false, "array.thin.made": false, "array.thin.targets-recorded": false, "array.thin.before-suspend": false,
+		"array.thin.suspended": true, "array.thin.copied": true, "array.thin.resumed": false,
+		// The first is what a start measures with.
+		"array.thin.device-removed=2*": false, "array.thin.deleted=2*": false,
+	} {
+		s.abandon()
+		spec, err := json.Marshal(Config{Dir: r.cfg.Dir, Array: r.cfg.Array, Data: r.cfg.Data, Metadata: r.cfg.Metadata})
 		if err != nil {
 			t.Fatal(err)
 		}
-		// It stops there, and the devices are as a process leaves them that dies.
-		disarm, err := failpoint.Arm(point + "=sleep(1h)")
-		if err != nil {
-			t.Fatal(err)
+		if !strings.Contains(point, "=") {
+			point += "="
 		}
-		dying, cut := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			if b.MakeTargets(dying, []lun.NAA{c}) == nil {
-				_, _ = b.Commit(dying)
-			}
-		}()
-		time.Sleep(time.Second)
-		suspended := func() bool {
-			d, err := s.dm.Info(context.Background(), devicemapper.Name(s.name(n)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return d.Suspended
+		child := exec.CommandContext(t.Context(), os.Args[0])
+		child.Env = append(os.Environ(), dieEnv+"="+string(spec), failpoint.Env+"="+point+"kill")
+		if out, err := child.CombinedOutput(); child.ProcessState == nil || child.ProcessState.String() != "signal: killed" {
+			t.Fatalf("%s: %v, %v: %s", point, child.ProcessState, err, out)
 		}
-		if want := point == "array.thin.suspended" || point == "array.thin.copied"; suspended() != want {
-			t.Errorf("%s: suspended is %v", point, !want)
+		if got := r.suspended(t, s.name(original)); got != stops {
+			t.Errorf("%s: suspended is %v", point, got)
 		}
-		// What the next process does, while this one is where it died.
-		next, err := devicemapper.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		old := s.dm
-		s.dm = next
-		if err := s.resumeAll(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		s.dm = old
-		next.Close()
-		if suspended() {
+		s = r.open(t)
+		if r.suspended(t, s.name(original)) {
 			t.Errorf("%s: it is suspended after a start", point)
 		}
-		cut()
-		<-ended
-		disarm()
-		b.Finish()
-		s = r.open(t)
-		if err := s.Remove(t.Context(), c); err != nil {
-			t.Errorf("%s: %v", point, err)
+		for _, n := range []lun.NAA{created, copied} {
+			if err := s.Remove(t.Context(), n); err != nil {
+				t.Errorf("%s: %v", point, err)
+			}
 		}
-		r.devices(t)
+		if luns, others, err := s.List(t.Context()); err != nil || !slices.Equal(luns, []lun.NAA{original}) || len(others) != 0 {
+			t.Errorf("%s: left %v, %v, %v", point, luns, others, err)
+		}
+		if got := r.devices(t); len(got) != 2 {
+			t.Errorf("%s: left %v", point, got)
+		}
 	}
-	if err := s.Remove(t.Context(), n); err != nil {
+	if err := s.Remove(t.Context(), original); err != nil {
 		t.Fatal(err)
 	}
+	if p, err := s.status(t.Context()); err != nil || p.UsedData != 0 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func (r *rig) suspended(t *testing.T, name string) bool {
+	t.Helper()
+	dm, err := devicemapper.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dm.Close()
+	d, err := dm.Info(t.Context(), devicemapper.Name(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.Suspended
 }
 
 // A pool that is not the array's is left alone.
