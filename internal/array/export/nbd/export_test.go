@@ -311,3 +311,35 @@ func TestPortals(t *testing.T) {
 		t.Errorf("a host without a port: %v", err)
 	}
 }
+
+// TestBlockDevice: a LUN may be a block device, as in a thin pool.
+func TestBlockDevice(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes a loop device")
+	}
+	g := newGround(t)
+	out, err := exec.Command("losetup", "--find", "--show", g.file(g.one)).Output()
+	if err != nil {
+		t.Skip("no loop device: ", err)
+	}
+	device := strings.TrimSpace(string(out))
+	defer func() {
+		if out, err := exec.Command("losetup", "-d", device).CombinedOutput(); err != nil {
+			t.Errorf("%s%v", out, err)
+		}
+	}()
+	e := g.open()
+	a := peer("hosta", 1, 1)
+	g.reconcile(e, []export.Peer{a})
+	for _, readOnly := range []bool{false, true} {
+		l := g.lun(g.one, export.Mapping{Initiator: "hosta", ReadOnly: readOnly})
+		l.File = device
+		if err := e.Apply(l); err != nil {
+			t.Fatal(err)
+		}
+		g.want(e, a, g.one, map[bool]string{true: "ro", false: "rw"}[readOnly])
+	}
+	if err := e.Apply(g.lun(g.one)); err != nil {
+		t.Fatal(err)
+	}
+}
