@@ -148,8 +148,13 @@ func TestHostsAreApart(t *testing.T) {
 	}
 	g.want(e, renewed, g.one, "rw")
 	g.want(e, a, g.one, "nothing")
+	server := e.folderOf("hosta").process()
 	if err := e.Revoke("hosta"); err != nil {
 		t.Fatal(err)
+	}
+	if server.Alive() { // its sessions end with it
+		t.Error("the server of a host that was revoked lives")
+		_ = server.End(t.Context(), 0)
 	}
 	g.want(e, renewed, g.one, "nothing")
 	g.want(e, b, g.two, "ro")
