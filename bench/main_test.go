@@ -1,14 +1,11 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
-
-	vm "github.com/umbra-vss/umbra/test/lab"
 )
 
 func TestMain(m *testing.M) {
@@ -25,12 +22,11 @@ func TestMain(m *testing.M) {
 		<-interrupted
 		fmt.Fprintln(os.Stderr, "interrupted: removing the site")
 		_ = closeLab()
-		_ = vm.Clean()
 		os.Exit(1)
 	}()
 	code := m.Run()
 	results.print(os.Stdout)
-	if err := errors.Join(closeLab(), vm.Clean()); err != nil {
+	if err := closeLab(); err != nil {
 		fmt.Fprintln(os.Stderr, "the site could not be removed:", err)
 		code = 1
 	}

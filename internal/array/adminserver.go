@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
-	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -90,7 +88,7 @@ func (a *Array) warnings(d backend.Description, sp backend.Space) []string {
 	}
 	low("room is", sp.Free, sp.Total)
 	low("room for metadata is", sp.MetadataFree, sp.MetadataTotal)
-	return append(out, heldByReaders("/sys", filepath.Dir(a.store.Path(lun.NAA{})))...)
+	return out
 }
 
 // full is a LUN with who has it attached.

@@ -43,6 +43,7 @@ type Point struct {
 }
 
 type plan struct {
+	kills   bool         // one of the actions is "kill"
 	skip    atomic.Int64 // hits left to let pass
 	actions []func(ctx context.Context) error
 }
@@ -67,6 +68,13 @@ func New(name string) *Point {
 
 // Name returns the point's name.
 func (p *Point) Name() string { return p.name }
+
+// Kills reports whether the point is armed to kill: for a process that asks
+// for another one, which has no failpoints of its own.
+func (p *Point) Kills() bool {
+	pl := p.armed.Load()
+	return pl != nil && pl.kills
+}
 
 // Hit does what the point is armed with; nothing, at no cost, when it is not.
 // It is safe for concurrent use. Only an "error" action, or ctx ending during
@@ -138,6 +146,7 @@ func Arm(spec string) (disarm func(), err error) {
 				return nil, err
 			}
 			pl.actions = append(pl.actions, a)
+			pl.kills = pl.kills || w == "kill"
 		}
 		p.armed.Store(pl)
 		undo = append(undo, p)

@@ -108,6 +108,10 @@ func MountClone(ctx context.Context, m CloneMount) error {
 	if err := unix.MoveMount(r.fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return m.failed("the mount cannot be attached to "+m.Target, err)
 	}
+	if err := fpAfterMount.Hit(ctx); err != nil {
+		_ = unix.Unmount(m.Target, unix.UMOUNT_NOFOLLOW)
+		return m.failed("injected", err)
+	}
 	// On a shared parent the mount has become shared: what is mounted below a
 	// copy, and the copy's end, are nobody else's business.
 	if err := unix.MountSetattr(r.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {

@@ -9,8 +9,15 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints: the kernel has done it, and nobody has been told.
+var (
+	fpAfterMount   = failpoint.New("host.mount.after-mount")
+	fpAfterUnmount = failpoint.New("host.mount.after-unmount")
 )
 
 // Unmount takes away what MountClone mounted at target. It is idempotent:
@@ -67,7 +74,7 @@ func unmount(ctx context.Context, target string, expect block.Device, flags int)
 	switch {
 	case err == nil:
 		forgetBtrfs(expect.Path)
-		return nil
+		return fpAfterUnmount.Hit(ctx)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 		return nil // somebody else was faster
 	case errors.Is(err, unix.EBUSY):

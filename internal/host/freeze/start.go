@@ -134,6 +134,7 @@ func newGuard(fss []*Filesystem, o Options) (*Guard, error) {
 	if err := g.mapPage(); err != nil {
 		return fail("no memory can be shared with it", err)
 	}
+	g.page.DieAt.Store(guardDeath())
 	if g.proc, err = spawn(o.Binary, len(g.units)); err != nil {
 		return fail("its program cannot be run", err)
 	}

@@ -9,8 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints: one rule of several is there, or gone.
+var (
+	fpAfterRule    = failpoint.New("host.hide.after-rule")
+	fpAfterRemoval = failpoint.New("host.hide.after-removal")
 )
 
 // DefaultDir is udev's folder for rules that last until the machine boots.
@@ -110,11 +117,15 @@ func (r Rules) write(ctx context.Context, rules map[string]string) error {
 	if err := os.MkdirAll(r.dir(), 0o755); err != nil {
 		return unwritable(r.dir(), err)
 	}
-	if have, err := os.ReadFile(filepath.Join(r.dir(), multipathFile)); err != nil || string(have) != renderMultipath() {
-		rules[multipathFile] = renderMultipath()
-	}
+	rules[multipathFile] = renderMultipath()
 	for name, text := range rules {
+		if have, err := os.ReadFile(filepath.Join(r.dir(), name)); err == nil && string(have) == text {
+			continue
+		}
 		if err := replace(filepath.Join(r.dir(), name), text); err != nil {
+			return unwritable(filepath.Join(r.dir(), name), err)
+		}
+		if err := fpAfterRule.Hit(ctx); err != nil {
 			return unwritable(filepath.Join(r.dir(), name), err)
 		}
 	}
@@ -129,6 +140,9 @@ func (r Rules) drop(ctx context.Context, luns []lun.Info, name func(lun.Info) st
 	for _, l := range luns {
 		path := filepath.Join(r.dir(), name(l))
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, unwritable(path, err))
+		}
+		if err := fpAfterRemoval.Hit(ctx); err != nil {
 			errs = append(errs, unwritable(path, err))
 		}
 	}

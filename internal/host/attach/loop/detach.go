@@ -9,9 +9,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints: a LUN is a device, or no longer one, and nobody has been told.
+var (
+	fpAfterConfigure = failpoint.New("host.loop.after-configure")
+	fpAfterClear     = failpoint.New("host.loop.after-clear")
 )
 
 const detachOp = "detach LUN"
@@ -58,6 +65,9 @@ func (i *Initiator) letGo(ctx context.Context, dev block.Device, flags int, wait
 		return err
 	}
 	if err := i.clear(ctx, f, now); err != nil {
+		return err
+	}
+	if err := fpAfterClear.Hit(ctx); err != nil {
 		return err
 	}
 	if err := wait(ctx, now); err != nil {

@@ -221,7 +221,11 @@ func (i *Initiator) attachOne(ctx context.Context, o Opened) (block.Device, erro
 	if err != nil {
 		return block.Device{}, err
 	}
-	dev, err := block.Inspect(ctx, fmt.Sprintf("7:%d", number))
+	err = fpAfterConfigure.Hit(ctx)
+	var dev block.Device
+	if err == nil {
+		dev, err = block.Inspect(ctx, fmt.Sprintf("7:%d", number))
+	}
 	if err == nil {
 		err = i.check(dev, o)
 	}

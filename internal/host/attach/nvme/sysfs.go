@@ -3,6 +3,7 @@ package nvme
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -123,3 +124,5 @@ func (s sysfs) disks(target string) (out []disk) {
 	}
 	return out
 }
+
+func (d disk) String() string { return fmt.Sprintf("%s (namespace %d)", d.name, d.number) }

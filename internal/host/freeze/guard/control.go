@@ -60,12 +60,14 @@ func (c *control) run(p *wire.Page, threads []*thread, limit int64, rehearsal bo
 		case phase == wire.PhaseFreezing && frozen == len(threads):
 			c.readCounters(p, false)
 			p.Phase.Store(wire.PhaseHolding)
+			dieAt(p, wire.DieHolding)
 			c.notify()
 			if rehearsal {
 				c.release(p, threads, wire.CauseCommand)
 			}
 		}
 		if p.Phase.Load() == wire.PhaseThawing && settled == len(threads) {
+			dieAt(p, wire.DieDone)
 			p.Phase.Store(wire.PhaseDone)
 			c.notify()
 			return

@@ -39,6 +39,7 @@ func main() {
 	if unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT) != nil {
 		fail("mlockall failed (CAP_IPC_LOCK is needed)")
 	}
+	c.dieAt(wire.DieReady)
 	c.page.Phase.Store(wire.PhaseReady)
 	c.notify()
 	if limit, ok := c.awaitFreeze(); ok {
@@ -68,6 +69,16 @@ func spareFromOOM() {
 	if fd, err := unix.Open("/proc/self/oom_score_adj", unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
 		_, _ = unix.Write(fd, []byte("-1000"))
 		_ = unix.Close(fd)
+	}
+}
+
+// dieAt is where a test has the guard die.
+func (c *control) dieAt(place uint32) { dieAt(c.page, place) }
+
+func dieAt(p *wire.Page, place uint32) {
+	if p.DieAt.Load() == place {
+		_ = unix.Kill(unix.Getpid(), unix.SIGKILL)
+		select {} // the signal may take a moment
 	}
 }
 

@@ -30,12 +30,13 @@ func (c *control) start() []*thread {
 		t := &thread{tell: mustEventfd(), wake: c.wake}
 		threads[i] = t
 		fd, rehearsal, real := c.targets[i].fd, &c.practice.Slots[i], &c.page.Slots[i]
+		practice, page := c.practice, c.page
 		go func() {
 			runtime.LockOSThread()
 			// Best effort: on a machine short of CPU the release should not queue.
 			_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -20)
-			t.once(c.practiceFD, rehearsal, true)
-			t.once(fd, real, false)
+			t.once(practice, c.practiceFD, rehearsal, true)
+			t.once(page, fd, real, false)
 			select {} // ending a locked goroutine would end the thread: work nobody needs now
 		}()
 	}
@@ -46,11 +47,13 @@ func (c *control) start() []*thread {
 // thaws, also when FIFREEZE returned long after the set was given up: "go on"
 // is then already waiting. In a rehearsal fd is a memfd, which cannot be
 // frozen: both requests fail at once and the rest goes on as if they had not.
-func (t *thread) once(fd int, s *wire.Slot, rehearsal bool) {
+func (t *thread) once(p *wire.Page, fd int, s *wire.Slot, rehearsal bool) {
 	await(t.tell)
+	dieAt(p, wire.DieBeforeFreeze)
 	s.FreezeBegin.Store(now())
 	s.State.Store(wire.StateFreezing)
 	errno := request(fd, wire.FIFREEZE)
+	dieAt(p, wire.DieAfterFreeze)
 	s.FreezeEnd.Store(now())
 	if rehearsal {
 		// All threads blocked at once makes the runtime create the threads it
@@ -69,8 +72,10 @@ func (t *thread) once(fd int, s *wire.Slot, rehearsal bool) {
 	post(t.wake)
 	await(t.tell)
 	if s.State.CompareAndSwap(wire.StateFrozen, wire.StateThawing) {
+		dieAt(p, wire.DieBeforeThaw)
 		s.ThawBegin.Store(now())
 		errno = thaw(fd, rehearsal)
+		dieAt(p, wire.DieAfterThaw)
 		s.ThawEnd.Store(now())
 		if rehearsal {
 			errno = 0

@@ -6,7 +6,7 @@ import (
 )
 
 // Version is compared at the handshake: a guard of another build is refused.
-const Version = 2
+const Version = 3
 
 // ExpeditedPath is the kernel's switch for short RCU grace periods.
 const ExpeditedPath = "/sys/kernel/rcu_expedited"
@@ -72,7 +72,9 @@ type Page struct {
 	Cause        atomic.Uint32
 	CountersRead atomic.Uint32
 	Expedited    atomic.Uint32 // 1: the daemon switched ExpeditedPath on and has not switched it off
-	Beat         atomic.Int64  // when the guard's control thread last ran
+	DieAt        atomic.Uint32 // DieNowhere, but in tests
+	_            uint32
+	Beat         atomic.Int64 // when the guard's control thread last ran
 	Slots        [MaxFilesystems]Slot
 }
 
