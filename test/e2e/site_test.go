@@ -35,6 +35,8 @@ func newFixture(t *testing.T, arrayArgs ...string) *fixture {
 // newFixtureOn puts the array's folder on a filesystem of its own.
 func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
 	t.Helper()
+	// With UMBRA_E2E_TRANSPORT=nbd the whole story can be told over the network;
+	// kill points of handing out descriptors are not passed then.
 	return newFixtureWith(t, site.Options{Under: under, Transport: os.Getenv("UMBRA_E2E_TRANSPORT")}, arrayArgs...)
 }
 
