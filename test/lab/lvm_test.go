@@ -32,6 +32,13 @@ cd /srv && sha256sum */[123] >/root/sums`, s.disk(a, p0), s.disk(a, p1))
 	load.Stop()
 	// The hold was whole by the counters of the volumes themselves: they count.
 	a.Sh("for d in /dev/data/db /dev/data/log; do read -r _ _ _ _ _ _ n _ </sys/block/$(basename $(readlink -f $d))/stat; test $n -gt 1000; done")
+	// A set that stays is shown beside its originals, of which LVM thinks nothing.
+	before := a.Sh("pvs; lvs")
+	a.Sh("umbra create /srv/log && udevadm settle && cd /run/umbra/copies/* && for i in 1 2 3; do sha256sum <$i | cut -c1-64 >/root/x && grep -q \"$(cat /root/x)  log/$i\" /root/sums; done")
+	if after := a.Sh("pvs 2>&1; lvs 2>&1"); after != before {
+		t.Errorf("beside a copy LVM sees\n%s\nand saw\n%s", after, before)
+	}
+	a.Sh("umbra delete all")
 	doc, err := a.Pull(t.Context(), "/root/set.umbra")
 	if err != nil {
 		t.Fatal(err)
