@@ -100,8 +100,7 @@ func run(t *testing.T, fault string) (out []Result) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) { // no case waits for real time
 		f := &faulty{fault: fault, storage: newStorage(dir)}
-		var s Subject
-		s = Subject{Provider: f, LUNs: f.originals(), Scratch: true, Attach: f.attach, Detach: f.detach}
+		s := Subject{Provider: f, LUNs: f.originals(), Scratch: true, Attach: f.attach, Detach: f.detach}
 		for _, k := range Cases() {
 			// Each on storage of its own, so that one case's trouble is not another's.
 			f := &faulty{fault: fault, storage: newStorage(dir)}

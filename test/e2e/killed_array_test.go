@@ -111,10 +111,9 @@ func TestKilledArray(t *testing.T) {
 	deeds := map[string]deed{
 		"prepare": create, "precommit": create, "commit": create, "postcommit": create, "ticket": create,
 		"locate": imports, "open": imports, "redeem": imports,
-		"createlun": {"array lun create", nil, admin("lun", "create", "x", "--size", "8M"), func(g *fixture, err error) string {
+		"createlun": {"array lun create", nil, admin("lun", "create", "x", "--size", "8M"), func(g *fixture, _ error) string {
 			after := again(g, admin("lun", "create", "x", "--size", "8M"), "x")
-			_, err = g.site.Array(g.ctx, "lun", "delete", "x")
-			g.must(err)
+			g.must(admin("lun", "delete", "x")(g))
 			return after
 		}},
 		"delete": {"array lun delete", func(g *fixture) { g.must(admin("lun", "create", "x", "--size", "8M")(g)) }, admin("lun", "delete", "x"),
