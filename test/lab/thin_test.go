@@ -172,4 +172,15 @@ n=$(cat /root/big) && dd if=/dev/urandom of=/dev/$(dmsetup info -c --noheadings 
 	a.Sh("date >/srv/log/full && sync && cd /srv && sha256sum -c -s /root/sums; dmesg | grep -E 'I/O error|EXT4-fs error' && exit 1 || true")
 	array.Sh("umbra array lun delete big")
 	t.Log(a.Sh("umbra create /srv/db --transportable --document /root/again.umbra"))
+
+	// A host on the array's own machine has the pool's devices below loop devices.
+	array.Sh("umbra array enroll array --bundle /root/here.bundle")
+	array.Start("daemon", "umbra daemon").WaitFor("ready")
+	array.Sh(`umbra join /root/here.bundle; n=$(umbra array lun create here --size 64M); umbra array unmask here array; umbra rescan
+d=$(ls -d /sys/block/loop*/loop | cut -d/ -f4) && mkfs.ext4 -q /dev/$d && mkdir -p /srv/here && mount /dev/$d /srv/here && echo hello >/srv/here/greeting
+umbra create /srv/here && echo changed >/srv/here/greeting && sync && grep -q hello /run/umbra/copies/*/greeting && umbra delete all
+umount /srv/here && umbra detach $n && umbra array lun delete here`)
+	if left := array.Sh("losetup -a"); left != "" {
+		t.Errorf("loop devices are left: %s", left)
+	}
 }
