@@ -35,12 +35,14 @@ check: guard
 	@out=$$(gofmt -l $$(git ls-files '*.go' | grep -v '\.pb\.go$$')); if [ -n "$$out" ]; then echo "gofmt:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	cd examples/reflink && go vet ./...
 
 # test runs everything: unit, contract suites, end-to-end on real devices, these
 # by themselves: they say how soon a volume must be thawed, and one scenario on
 # virtual machines.
 test: deps build check
 	CGO_ENABLED=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -race -timeout 25m $$(go list ./... | grep -v /test/e2e)
+	cd examples/reflink && go test -count=1 ./...
 	CGO_ENABLED=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -race -timeout 25m ./test/e2e
 	@$(MAKE) --no-print-directory lab-smoke
 

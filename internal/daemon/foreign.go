@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/umbra-vss/umbra/internal/host"
+	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
@@ -15,8 +16,8 @@ import (
 // the provider itself makes the device, in LocateLUNs, a loop device named as
 // docs/provider-guide.md says. Here it is found, and it is detached as any other.
 type foreign struct {
-	*loop.Initiator
-	hostTag string
+	attach.Initiator // without loop's Look, which would not see what others make
+	hostTag          string
 }
 
 // nobodys are LUNs whose storage is not asked for descriptors, nor told.

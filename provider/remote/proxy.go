@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	providerv1 "github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1/providerv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -405,6 +406,16 @@ func (p *Proxy) said(ctx context.Context, method string, begin time.Time, err er
 	return &e
 }
 
+// points are where tests kill a provider under a call.
+var points = func() map[string]*failpoint.Point {
+	out := map[string]*failpoint.Point{}
+	for _, m := range []string{"AreLUNsSupported", "BeginPrepareSnapshot", "EndPrepareSnapshots", "PreCommitSnapshots", "CommitSnapshots", "PostCommitSnapshots",
+		"GetTargetLUNs", "PreFinalCommitSnapshots", "PostFinalCommitSnapshots", "LocateLUNs", "FillInLUNInfo"} {
+		out[m] = failpoint.New("provider." + m)
+	}
+	return out
+}()
+
 // invoke makes one call.
 func (p *Proxy) invoke(ctx context.Context, method string, limit time.Duration, mayStart bool, f func(context.Context, providerv1connect.ProviderServiceClient) error) error {
 	l, release, err := p.acquire(ctx, method, mayStart)
@@ -415,7 +426,12 @@ func (p *Proxy) invoke(ctx context.Context, method string, limit time.Duration, 
 	cctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	begin := time.Now()
-	err = p.during(cctx, l, func(ctx context.Context) error { return f(ctx, l.client) })
+	err = p.during(cctx, l, func(ctx context.Context) error {
+		if pt := points[method]; pt != nil {
+			_ = pt.Hit(ctx) // what happened meanwhile the call itself finds out
+		}
+		return f(ctx, l.client)
+	})
 	var bad nonsense
 	if errors.As(err, &bad) {
 		return p.broken(ctx, method, time.Since(begin), "it answered nonsense: "+string(bad), nil)

@@ -148,7 +148,7 @@ func (im *Importer) cleanLUN(ctx context.Context, l catalog.LUN, devices []block
 			return c, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "CleanupImport", Object: l.Name, Reason: "its provider cannot mask LUNs",
 				Remedy: "Mask the LUN with the array's own tools, or use --reclaim"}
 		}
-		err = registry.Checked(ctx, p, "OnLUNStateChange", ch.OnLUNStateChange(ctx, []lun.Info{l.Info}, nil, vss.ONLUNSTATECHANGE_DO_MASK_LUNS))
+		err = registry.Checked(ctx, p, "OnLUNStateChange", ch.OnLUNStateChange(ctx, []lun.Info{l.Info}, []lun.Info{im.originalOf(l)}, vss.ONLUNSTATECHANGE_DO_MASK_LUNS))
 	}
 	if err != nil {
 		return c, err
@@ -157,6 +157,26 @@ func (im *Importer) cleanLUN(ctx context.Context, l catalog.LUN, devices []block
 		return c, err
 	}
 	return c, im.Host.Unhide(ctx, []lun.Info{l.Info})
+}
+
+// originalOf is what a LUN is a copy of, by the set's description; empty if that
+// is not known any more.
+func (im *Importer) originalOf(l catalog.LUN) (source lun.Info) {
+	_ = im.Catalog.View(func(t *catalog.Tx) error {
+		rec, _, err := t.Set(catalog.Imported, l.SetID)
+		if err != nil || rec.Description == nil {
+			return err
+		}
+		for _, s := range rec.Description.Snapshots {
+			for _, m := range s.LUNs {
+				if m.Target.Name() == l.Name {
+					source = m.Source
+				}
+			}
+		}
+		return nil
+	})
+	return source
 }
 
 // releaseBinding lets the set be imported elsewhere, because no copy was
