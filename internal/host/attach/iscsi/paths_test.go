@@ -3,8 +3,11 @@ package iscsi
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,13 +128,36 @@ func TestOnlyPortalSilent(t *testing.T) {
 	m, i := newMachine(t)
 	m.show(naa(1), 7)
 	m.deaf = true
-	i.dial = func(context.Context, string) error { return errors.New("connection refused") }
+	i.dial = func(context.Context, string) error { return &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} }
+	i.patience = time.Minute
+	begin := time.Now()
+	defer func() {
+		if took := time.Since(begin); took > 20*time.Second {
+			t.Errorf("after %v", took)
+		}
+	}()
 	_, err := i.Rescan(t.Context(), infos(naa(1)))
 	if e := (*vss.Error)(nil); !errors.As(err, &e) || !strings.Contains(e.Remedy, "--iscsi-portal") || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("%v", err)
 	}
 	if !slices.Equal(m.closed, []lun.NAA{naa(1)}) {
 		t.Errorf("closed %v", m.closed)
+	}
+}
+
+// TestCableBack: a portal that does not answer for a moment is waited for.
+func TestCableBack(t *testing.T) {
+	m, i := twoPortals(t)
+	var calls atomic.Int32
+	i.dial = func(context.Context, string) error {
+		if calls.Add(1) < 7 {
+			return errors.New("i/o timeout")
+		}
+		return nil
+	}
+	rescan(t, i, naa(1))
+	if calls.Load() < 7 || len(m.disks()) == 0 {
+		t.Errorf("%d dials, disks %v", calls.Load(), m.disks())
 	}
 }
 

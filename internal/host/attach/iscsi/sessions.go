@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/umbra-vss/umbra/vss"
@@ -88,7 +89,7 @@ func (i *Initiator) login(ctx context.Context, target, portal string, others boo
 	// iscsid goes on for long at a portal that does not answer, and nobody can
 	// stop it. That matters where there is another way.
 	if others {
-		if err := i.dial(ctx, portal); err != nil {
+		if err := i.reach(ctx, portal); err != nil {
 			if ctx.Err() != nil {
 				return session{}, ctx.Err()
 			}
@@ -107,7 +108,7 @@ func (i *Initiator) logIn(ctx context.Context, target, portal string) error {
 	watched, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	t := time.AfterFunc(i.hurry, func() {
-		if err := i.dial(watched, portal); err != nil && watched.Err() == nil {
+		if err := i.reach(watched, portal); err != nil && watched.Err() == nil {
 			stop(err)
 		}
 	})
@@ -123,6 +124,22 @@ func (i *Initiator) logIn(ctx context.Context, target, portal string) error {
 		return silent(i.failed(target+" at "+portal, "", "", context.Cause(watched)))
 	}
 	return i.explain(ctx, target+" at "+portal, err)
+}
+
+// reach waits until a portal answers. A cable that is pulled for a moment is
+// waited for; a machine that says that there is nothing is believed.
+func (i *Initiator) reach(ctx context.Context, portal string) error {
+	for deadline := time.Now().Add(i.patience); ; {
+		err := i.dial(ctx, portal)
+		if err == nil || errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // dialTime is long for a connection, even on a busy network.
