@@ -96,7 +96,7 @@ func (v Server) ValidateProvider(ctx context.Context, req *connect.Request[vssv1
 			return err
 		}
 		if f.Manifest().Program != "" { // another's service is not ours to kill
-			subject.Restart = func(context.Context) (provider.Hardware, error) { f.Kill(); return f, nil }
+			subject.Restart = func(ctx context.Context) (provider.Hardware, error) { f.Kill(); return f, f.OnLoad(ctx) }
 		}
 	}
 	if subject.LUNs, err = v.lunsFor(ctx, p, req.Msg.Luns); err != nil {

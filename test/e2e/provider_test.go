@@ -178,6 +178,23 @@ func TestForeignProvider(t *testing.T) {
 			s.Errorf("still listed: %+v", p)
 		}
 	})
+	s.run("validated", func(g *fixture) {
+		out, err := g.a.Umbra(g.ctx, "provider", "validate", s.id, "--lun", devices[0], "--output", "json")
+		var rs []requester.CaseResult
+		if jerr := json.Unmarshal([]byte(out), &rs); jerr != nil || err != nil || len(rs) < 40 {
+			g.Errorf("%d cases, %v %v\n%s", len(rs), err, jerr, out)
+		}
+		passed := 0
+		for _, r := range rs {
+			if r.Outcome == "passed" {
+				passed++
+			}
+		}
+		if passed < 40 {
+			g.Errorf("%d cases passed of %d", passed, len(rs))
+		}
+		s.with(g).nothing()
+	})
 	for _, method := range []string{"AreLUNsSupported", "BeginPrepareSnapshot", "EndPrepareSnapshots", "PreCommitSnapshots", "CommitSnapshots", "PostCommitSnapshots",
 		"GetTargetLUNs", "PreFinalCommitSnapshots", "PostFinalCommitSnapshots"} {
 		s.run("killed in "+method, func(g *fixture) { s.with(g).dies(method, mount, syscall.SIGKILL, vss.VSS_E_UNEXPECTED_PROVIDER_ERROR) })
