@@ -25,7 +25,7 @@ import (
 type wire struct {
 	providerv1connect.UnimplementedProviderServiceHandler
 	m        Manifest
-	busy     bool // OnUnload says "do not"
+	busy     atomic.Bool // OnUnload says "do not"
 	loads    *atomic.Int32
 	unloads  *atomic.Int32
 	optional []providerv1.Optional
@@ -43,7 +43,7 @@ func (w *wire) Load(context.Context, *connect.Request[providerv1.LoadRequest]) (
 
 func (w *wire) Unload(_ context.Context, r *connect.Request[providerv1.UnloadRequest]) (*connect.Response[providerv1.UnloadResponse], error) {
 	w.unloads.Add(1)
-	return connect.NewResponse(&providerv1.UnloadResponse{Idle: !w.busy}), nil
+	return connect.NewResponse(&providerv1.UnloadResponse{Idle: !w.busy.Load()}), nil
 }
 
 func (w *wire) nothing(ctx context.Context) (*connect.Response[vssv1.Empty], error) {
@@ -171,12 +171,12 @@ func TestLoadedOnDemandAndUnloadedWhenIdle(t *testing.T) {
 		if l, _, _ := b.Status(); !l {
 			t.Error("unloaded too early")
 		}
-		b.w.busy = true
+		b.w.busy.Store(true)
 		time.Sleep(2 * time.Minute)
 		if l, _, _ := b.Status(); !l || b.unloads.Load() != 1 {
 			t.Error("unloaded although it did not want to be")
 		}
-		b.w.busy = false
+		b.w.busy.Store(false)
 		time.Sleep(10 * time.Minute)
 		if l, _, _ := b.Status(); l || b.unloads.Load() != 2 {
 			t.Error("not unloaded when idle")
