@@ -173,7 +173,7 @@ func nvmePowerCut(t *testing.T, s *san, b *lab.Machine) {
 	if state := b.Sh("cat /sys/class/nvme/*/state 2>/dev/null || true"); strings.Contains(state, "live") {
 		t.Errorf("b's session outlives b")
 	}
-	if got := s.array.Sh("ls /sys/kernel/config/nvmet/hosts /sys/kernel/config/nvmet/subsystems"); strings.Contains(got, ":b") || strings.Contains(got, ".b") {
+	if got := s.array.Sh("ls /sys/kernel/config/nvmet/hosts /sys/kernel/config/nvmet/subsystems"); strings.Contains(got+"\n", ":b\n") || strings.Contains(got+"\n", ".b\n") {
 		t.Errorf("the target still knows b: %s", got)
 	}
 	b.Fails("umbra rescan")
