@@ -54,7 +54,7 @@ func newSample(t *testing.T) *sample {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the sample: %v\n%s", err, out)
 	}
-	image := filepath.Join(work, "image")
+	image := filepath.Join(work, "umbra-site-image") // by which TestMain knows its loop device
 	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 2<<30)); err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,11 @@ func TestForeignProvider(t *testing.T) {
 	})
 	s.a.StopDaemon()
 	s.must(s.a.StartDaemon(s.ctx, nil))
-	s.must(func() error { _, err := s.a.Umbra(s.ctx, "create", mount, "--output", "json"); return err }())
+	_, err = s.a.Umbra(s.ctx, "create", mount, "--output", "json")
+	s.must(err)
+	_, err = s.a.Umbra(s.ctx, "delete", "all")
+	s.must(err)
+	s.nothing()
 }
 
 // with is the sample in a subtest.
