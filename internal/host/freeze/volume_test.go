@@ -74,6 +74,7 @@ func newVolumeIn(tb testing.TB, fsType, dir string, size int64) *volume {
 	}[fsType]
 	run(tb, "mkfs."+fsType, append(args, v.image)...)
 	v.loop = run(tb, "losetup", "--find", "--show", v.image)
+	run(tb, "blockdev", "--setrw", v.loop) // its last user may have left it read-only
 	tb.Cleanup(func() { run(tb, "losetup", "--detach", v.loop) })
 	if err := unix.Mount(v.loop, v.mount, fsType, 0, ""); err != nil {
 		tb.Fatalf("mount %s: %v", fsType, err)
