@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check lab lab-smoke conformance crash-matrix bench generate clean
+.PHONY: all build guard deps demo test check lab lab-smoke conformance crash-matrix bench bench-lab generate clean
 
 all: build
 
@@ -74,6 +74,12 @@ crash-matrix: deps build
 # bench measures Umbra beside the raw system calls and the usual script.
 bench: deps build
 	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -run '^$$' -bench . -benchtime 5x -timeout 60m ./bench
+
+# bench-lab measures imports over iSCSI, on virtual machines, beside the same by
+# hand. No rights are needed.
+bench-lab: build
+	./build/lab-deps.sh
+	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra go test -run '^$$' -bench ISCSI -benchtime 3x -timeout 30m ./bench
 
 # generate remakes the Go code of proto/ (committed, so that building needs no
 # generator) and the page of the order of calls.

@@ -45,6 +45,11 @@
 // qemu-nbd with the same kind of key, and nbdkit, nbdfuse and losetup by hand.
 // Both are read in each round, after each was read once.
 //
+// # iSCSI
+//
+// With UMBRA_LAB=1 an import of LUNs over iSCSI is measured on virtual machines
+// (package lab), beside the same by hand. See docs/performance.md.
+//
 // # Memory
 //
 // The daemon's resident memory (VmRSS) is read two seconds after it has

@@ -1,11 +1,14 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
+
+	vm "github.com/umbra-vss/umbra/test/lab"
 )
 
 func TestMain(m *testing.M) {
@@ -22,11 +25,12 @@ func TestMain(m *testing.M) {
 		<-interrupted
 		fmt.Fprintln(os.Stderr, "interrupted: removing the site")
 		_ = closeLab()
+		_ = vm.Clean()
 		os.Exit(1)
 	}()
 	code := m.Run()
 	results.print(os.Stdout)
-	if err := closeLab(); err != nil {
+	if err := errors.Join(closeLab(), vm.Clean()); err != nil {
 		fmt.Fprintln(os.Stderr, "the site could not be removed:", err)
 		code = 1
 	}

@@ -81,6 +81,9 @@ func Start(t T, names Machines) *Lab {
 		t.Fatal(err)
 	}
 	l := &Lab{t: t, dir: dir, logs: artifacts(t), machines: map[string]*Machine{}, order: names}
+	made.Lock()
+	made.labs = append(made.labs, dir) // gone soon, unless the process is interrupted
+	made.Unlock()
 	t.Cleanup(l.tearDown)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -249,6 +252,7 @@ var made struct {
 	lock  *os.File
 
 	templates map[string]*template // by role
+	labs      []string             // folders
 }
 
 // Run is what a test package's TestMain does with a lab in it: the tests, and
@@ -262,7 +266,8 @@ func Run(m interface{ Run() int }) int {
 	return code
 }
 
-// Clean removes what all labs of this process share.
+// Clean removes what all labs of this process share, and their folders if they
+// were interrupted.
 func Clean() error {
 	made.Lock()
 	defer made.Unlock()
@@ -271,10 +276,12 @@ func Clean() error {
 		_ = t.state.Close()
 		delete(made.templates, role)
 	}
-	dir := made.dir
-	made.dir, made.image = "", image.Image{}
-	if dir == "" {
-		return nil
+	var errs []error
+	for _, dir := range append(made.labs, made.dir) {
+		if dir != "" {
+			errs = append(errs, os.RemoveAll(dir))
+		}
 	}
-	return os.RemoveAll(dir)
+	made.dir, made.image, made.labs = "", image.Image{}, nil
+	return errors.Join(errs...)
 }

@@ -79,7 +79,7 @@ func (i *interrupter) Write(b []byte) (int, error) {
 // TestInterrupted: nothing is left, whenever somebody has had enough.
 func TestInterrupted(t *testing.T) {
 	files := prepared(t)
-	for at, later := range map[string]time.Duration{"An array,": 1500 * time.Millisecond /* it boots */, "A workload": 0} {
+	for at, later := range map[string]time.Duration{"An array,": 1500 * time.Millisecond /* it boots */, "each has a kernel": 0} {
 		ctx, end := context.WithCancel(t.Context())
 		out := interrupter{at: at, end: func() { time.AfterFunc(later, end) }}
 		if err := Run(ctx, &out); err == nil || !strings.Contains(err.Error(), "interrupted") {
