@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	arrayv1 "github.com/umbra-vss/umbra/internal/gen/umbra/array/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/array/v1/arrayv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -88,7 +90,7 @@ func (a *Array) warnings(d backend.Description, sp backend.Space) []string {
 	}
 	low("room is", sp.Free, sp.Total)
 	low("room for metadata is", sp.MetadataFree, sp.MetadataTotal)
-	return out
+	return append(out, heldByReaders("/sys", filepath.Dir(a.store.Path(lun.NAA{})))...)
 }
 
 // full is a LUN with who has it attached.

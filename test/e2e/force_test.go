@@ -83,6 +83,14 @@ func TestDeleteByForce(t *testing.T) {
 	if l := left(); !slices.ContainsFunc(l, func(s string) bool { return strings.Contains(s, "(deleted)") }) {
 		t.Errorf("no loop device, though it is read: %v", l)
 	}
+	held := func() bool {
+		info, err := f.site.Array(f.ctx, "info")
+		f.must(err)
+		return strings.Contains(info, "deleted by force and is still read")
+	}
+	if !held() {
+		t.Error("the array does not list the space that readers hold")
+	}
 	for _, r := range readers {
 		f.must(r.Close())
 	}
@@ -90,6 +98,9 @@ func TestDeleteByForce(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("left behind, or lost:\n%s", cmp.Diff(before, left()))
 		}
+	}
+	if held() {
+		t.Error("the array lists space that nobody holds")
 	}
 	if strays := f.strays(); len(strays) != 0 {
 		t.Errorf("files in the store that no LUN has: %v", strays)

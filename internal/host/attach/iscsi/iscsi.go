@@ -217,14 +217,16 @@ func (i *Initiator) bringAll(ctx context.Context, sessions []session, luns []Exp
 		})
 	}
 	_ = g.Wait()
+	var came []lun.NAA
 	for n := range luns {
 		if errs[n] == nil {
 			devices = append(devices, all[n])
-			i.remember(ctx, luns[n].NAA)
+			came = append(came, luns[n].NAA)
 		} else {
 			failed = append(failed, luns[n].NAA)
 		}
 	}
+	i.remember(ctx, came)
 	return devices, failed, vss.Join(attachOp, errs...)
 }
 

@@ -15,11 +15,16 @@ import (
 // multipathd made of them; the others are not used.
 
 // places are where the kernel has disks of a LUN.
-func (i *Initiator) places(naa lun.NAA) (out []string) {
+func (i *Initiator) places(naa lun.NAA) []string { return i.allPlaces()[naa] }
+
+// allPlaces are those of all LUNs.
+func (i *Initiator) allPlaces() map[lun.NAA][]string {
+	out := map[lun.NAA][]string{}
 	for _, s := range i.sys.sessions(i.credentials.Target, i.credentials.Initiator) {
 		for _, p := range i.sys.places(s) {
-			if i.sys.is(p, naa) {
-				out = append(out, p)
+			naas, _ := i.sys.identity(p)
+			for _, n := range naas {
+				out[n] = append(out[n], p)
 			}
 		}
 	}
@@ -48,6 +53,9 @@ func (i *Initiator) bringLUN(ctx context.Context, sessions []session, l Exported
 	}
 	if m, ok, err := i.mapFor(ctx, l, came); ok || err != nil {
 		return m, err
+	}
+	if len(came) == len(i.sys.sessions(i.credentials.Target, i.credentials.Initiator)) {
+		return i.best(came), nil
 	}
 	// A path that is down may be the one that is in use.
 	for _, p := range i.places(l.NAA) {
@@ -107,26 +115,33 @@ func (i *Initiator) mapOf(paths []block.Device) string {
 // the recorded one may have gone while others are here.
 type members map[uint64]string
 
-// remember notes the devices of a LUN that has been attached.
-func (i *Initiator) remember(ctx context.Context, naa lun.NAA) {
-	had, now := i.known[naa], members{}
-	still := false
-	for _, d := range i.devices(ctx, naa) {
-		now[d.DiskSeq] = d.Name
-		_, before := had[d.DiskSeq]
-		still = still || before
-	}
-	if still { // the same attachment: what has gone of it belongs to it
-		for seq, name := range had {
-			now[seq] = name
+// remember notes the devices of LUNs that have been attached.
+func (i *Initiator) remember(ctx context.Context, naas []lun.NAA) {
+	all := i.allPlaces()
+	for _, naa := range naas {
+		had, now := i.known[naa], members{}
+		still := false
+		for _, d := range i.devicesAt(ctx, all[naa]) {
+			now[d.DiskSeq] = d.Name
+			_, before := had[d.DiskSeq]
+			still = still || before
 		}
+		if still { // the same attachment: what has gone of it belongs to it
+			for seq, name := range had {
+				now[seq] = name
+			}
+		}
+		i.known[naa] = now
 	}
-	i.known[naa] = now
 }
 
 // devices are the LUN's disks, and the map of them.
-func (i *Initiator) devices(ctx context.Context, naa lun.NAA) (out []block.Device) {
-	for _, p := range i.places(naa) {
+func (i *Initiator) devices(ctx context.Context, naa lun.NAA) []block.Device {
+	return i.devicesAt(ctx, i.places(naa))
+}
+
+func (i *Initiator) devicesAt(ctx context.Context, places []string) (out []block.Device) {
+	for _, p := range places {
 		d, err := i.inspect(ctx, i.sys.disk(p))
 		if err != nil {
 			continue
