@@ -326,13 +326,6 @@ func (t *Target) secrets(p export.Peer) (changed bool, err error) {
 	return changed, nil
 }
 
-// Authenticates reports whether this kernel asks hosts for their secrets. One
-// that does not lets a host in by its name.
-func (t *Target) Authenticates() bool {
-	hosts, _ := t.fs.List("hosts")
-	return slices.ContainsFunc(hosts, func(h string) bool { return t.fs.Exists(path.Join(hostDir(h), "dhchap_key")) })
-}
-
 // Revoke takes every LUN away from a host, ends its session and forgets it.
 func (t *Target) Revoke(initiator string) error {
 	t.mu.Lock()

@@ -208,6 +208,11 @@ func (i *Initiator) leave(ctx context.Context) {
 	if len(i.sys.disks(i.credentials.Target)) > 0 {
 		return
 	}
+	i.end(ctx)
+}
+
+// end ends this host's connections.
+func (i *Initiator) end(ctx context.Context) {
 	for _, c := range i.sys.controllers(i.credentials) {
 		_ = i.sys.tell(ctx, "1", "class/nvme", c.name, "delete_controller")
 	}

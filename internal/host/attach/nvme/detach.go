@@ -63,9 +63,16 @@ func (i *Initiator) here(dev block.Device, naa lun.NAA) bool {
 }
 
 func (i *Initiator) awaitGone(ctx context.Context, dev block.Device, naa lun.NAA) error {
-	begin, told := time.Now(), time.Now()
+	begin, told, ended := time.Now(), time.Now(), false
 	for step := time.Millisecond; i.here(dev, naa); step = min(2*step, 100*time.Millisecond) {
 		if time.Since(begin) > i.patience {
+			// A connection that is down hears nothing. If nothing else is on it, it is
+			// of no use any more.
+			if !ended && len(i.sys.disks(i.credentials.Target)) == 1 {
+				i.end(ctx)
+				begin, ended = time.Now(), true
+				continue
+			}
 			return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: detachOp, Object: dev.Path, Reason: "the array has taken the LUN away, and the kernel still has a disk of it", Remedy: "See the kernel log"}
 		}
 		if time.Since(told) > nudge {

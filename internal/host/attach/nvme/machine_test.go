@@ -225,6 +225,11 @@ func (m *machine) write(path, value string) error {
 		m.look()
 	case strings.HasSuffix(rel, "/delete_controller"):
 		os.RemoveAll(filepath.Dir(path))
+		if !m.live() { // with the last its disks go
+			for _, d := range m.sys.disks(targetName) {
+				os.RemoveAll(m.sys.at("class/block", d.name))
+			}
+		}
 	default:
 		m.t.Errorf("the kernel was told %s = %s", rel, value)
 	}

@@ -104,6 +104,25 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
+// TestDetachWhileDown: the kernel does not hear that the LUN is taken away. With
+// its last disk the connection is ended; with others on it, it is not.
+func TestDetachWhileDown(t *testing.T) {
+	m, i := newMachine(t)
+	m.offer(naa(1), 1)
+	m.offer(naa(2), 2)
+	ds := rescan(t, i, naa(1), naa(2))
+	m.deaf, m.blind, i.patience = true, true, 100*time.Millisecond
+	if err := i.Detach(t.Context(), ds[0]); err == nil || !m.live() || !i.Present(naa(2)) {
+		t.Errorf("another disk is on the connection: %v", err)
+	}
+	m.blind = false
+	m.look()
+	m.blind = true
+	if err := i.Detach(t.Context(), ds[1]); err != nil || m.live() || i.Present(naa(2)) {
+		t.Errorf("the last: %v", err)
+	}
+}
+
 // TestReusedNumber: the kernel remembers at this number the LUN that was there.
 func TestReusedNumber(t *testing.T) {
 	m, i := newMachine(t)

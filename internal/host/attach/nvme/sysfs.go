@@ -3,7 +3,6 @@ package nvme
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -124,5 +123,3 @@ func (s sysfs) disks(target string) (out []disk) {
 	}
 	return out
 }
-
-func (d disk) String() string { return fmt.Sprintf("%s (namespace %d)", d.name, d.number) }
