@@ -110,7 +110,7 @@ func TestDetachWhileDown(t *testing.T) {
 	m, i := newMachine(t)
 	m.offer(naa(1), 1)
 	m.offer(naa(2), 2)
-	ds := rescan(t, i, naa(1), naa(2))
+	ds := []block.Device{rescan(t, i, naa(1))[0], rescan(t, i, naa(2))[0]}
 	m.deaf, m.blind, i.patience = true, true, 100*time.Millisecond
 	if err := i.Detach(t.Context(), ds[0]); err == nil || !m.live() || !i.Present(naa(2)) {
 		t.Errorf("another disk is on the connection: %v", err)
