@@ -66,10 +66,11 @@ lab-smoke: build
 conformance: guard
 	cd test/conformance && go test -count=1 -args -report
 
-# crash-matrix kills every process at every failpoint (as root) and writes what
-# came of it to docs/crash-matrix.md, which make test holds to be true.
+# crash-matrix kills every process at every failpoint, over loop devices and over
+# NBD (as root), and writes what came of it to docs/crash-matrix.md, which make
+# test holds to be true.
 crash-matrix: deps build
-	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -count=1 -run TestKilled ./test/e2e -args -update
+	UMBRA_BINARY=$(CURDIR)/bin/umbra go test -count=1 -timeout 25m -run 'TestKilled|TestForeignProvider' ./test/e2e -args -full -update
 
 # bench measures Umbra beside the raw system calls and the usual script.
 bench: deps build

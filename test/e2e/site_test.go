@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,12 @@ type fixture struct {
 	site *site.Site
 	a, b *site.Host
 	docs int
+
+	transport string // how hosts have their LUNs: loop, nbd
 }
+
+// transportEnv chooses the transport of tests that do not mind.
+const transportEnv = "UMBRA_E2E_TRANSPORT"
 
 func newFixture(t *testing.T, arrayArgs ...string) *fixture {
 	t.Helper()
@@ -37,7 +43,7 @@ func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
 	t.Helper()
 	// With UMBRA_E2E_TRANSPORT=nbd the whole story can be told over the network;
 	// kill points of handing out descriptors are not passed then.
-	return newFixtureWith(t, site.Options{Under: under, Transport: os.Getenv("UMBRA_E2E_TRANSPORT")}, arrayArgs...)
+	return newFixtureWith(t, site.Options{Under: under, Transport: os.Getenv(transportEnv)}, arrayArgs...)
 }
 
 func newFixtureWith(t *testing.T, o site.Options, arrayArgs ...string) *fixture {
@@ -58,7 +64,7 @@ func newFixtureWith(t *testing.T, o site.Options, arrayArgs ...string) *fixture 
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{T: t, ctx: ctx, site: s}
+	f := &fixture{T: t, ctx: ctx, site: s, transport: cmp.Or(o.Transport, "loop")}
 	t.Cleanup(func() {
 		if t.Failed() && f.a != nil && f.b != nil {
 			t.Logf("A:\n%s\nB:\n%s", f.a.DaemonLog(), f.b.DaemonLog())
