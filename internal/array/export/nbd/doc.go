@@ -20,6 +20,7 @@
 // # What is where
 //
 //	{array's folder}/nbd/{host}/keys.psk       the key, read at every connection
+//	                            dh-params.pem  a prime number, see prime.go
 //	                            qmp            the control socket
 //	                            process.json   the server, see package outlive
 //

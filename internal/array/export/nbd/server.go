@@ -23,6 +23,7 @@ const (
 	program    = "qemu-storage-daemon"
 	socketName = "qmp"
 	keysName   = "keys.psk"
+	primeName  = "dh-params.pem"
 	logName    = "log"
 	cgroup     = "nbd-export"
 	// With a hundred LUNs under load it has a tenth of that.
@@ -61,6 +62,9 @@ func (s *server) talk(ctx context.Context) (q *qmp, started bool, err error) {
 		return q, false, err
 	}
 	_ = os.Remove(filepath.Join(s.dir, socketName))
+	if err := os.WriteFile(filepath.Join(s.dir, primeName), []byte(ffdhe2048), 0o600); err != nil {
+		return nil, false, err
+	}
 	p, err := outlive.Start(outlive.Program{Dir: s.dir, Log: filepath.Join(s.dir, logName), Cgroup: cgroup, Memory: serverMemory, Args: []string{program,
 		// Relative to its folder, see dial.
 		"--chardev", "socket,path=" + socketName + ",server=on,wait=off,id=control", "--monitor", "chardev=control",
