@@ -6,6 +6,17 @@ import "github.com/umbra-vss/umbra/vss"
 type Provider struct {
 	ID       vss.ID `json:"id"`
 	Manifest string `json:"manifest"` // as it was registered
+
+	// The filesystems below its LUNs as it named them last, for when it cannot be
+	// asked. Their numbers mean something in the boot in which it said so.
+	Stores []ProviderStore `json:"stores,omitempty"`
+	BootID string          `json:"boot_id,omitempty"`
+}
+
+// ProviderStore is a filesystem below a provider's LUNs.
+type ProviderStore struct {
+	Device uint64 `json:"device"` // st_dev
+	Path   string `json:"path"`
 }
 
 // PutProvider writes a registration.

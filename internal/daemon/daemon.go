@@ -94,6 +94,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	initiators := arrays.initiators(waysHere{hostTag: tag, prefer: c.Transport, runDir: c.RunDir, done: ctx.Done()})
 	initiators() // what is attached has somebody who looks after it
 	arrays.joined = func() { initiators() }
+	boot := freeze.BootID()
 	providers := registry.New(arrayprovider.New(arrays.Clients))
 	machine := &host.Machine{HostTag: tag, Rules: hidingRules(c.UdevRulesDir), Guard: freeze.Options{Limit: c.HoldLimit, Logger: log},
 		Initiators: withForeign(initiators, tag,
@@ -102,7 +103,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		Trouble: func(sctx context.Context, err *vss.Error) {
 			_, _ = cat.Log(ctx, catalog.Event{Level: "error", Name: "provider.broken", Session: registry.SessionOf(sctx), Object: err.Object,
 				Message: err.Op + ": " + err.Reason, Failure: catalog.FailureOf(err)})
-		}}); err != nil {
+		}}, boot); err != nil {
 		return err
 	}
 	defer func() {
@@ -110,7 +111,6 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 		defer cancel()
 		providers.Close(ectx)
 	}()
-	boot := freeze.BootID()
 
 	importer := importing.New(importing.Importer{Host: machine, Providers: providers, Catalog: cat, HostName: c.HostName, BootID: boot,
 		CopiesDir: filepath.Join(c.RunDir, "copies"), ArrivalTimeout: c.ArrivalTimeout})

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -337,8 +338,36 @@ func (p *Proxy) BackingStores(ctx context.Context) ([]provider.BackingStore, err
 	if time.Now().Before(mem.quiet) {
 		return mem.last, nil
 	}
-	var out []provider.BackingStore
-	err := p.invoke(ctx, "BackingStores", storesTime, mayStart, func(ctx context.Context, cl client) error {
+	out, err := p.AskStores(ctx)
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	if err != nil {
+		p.stores.quiet = time.Now().Add(storesPause)
+		defer p.mu.Unlock()
+		return p.stores.last, nil
+	}
+	other := !slices.Equal(out, p.stores.last)
+	p.stores.last = out
+	p.mu.Unlock()
+	if other && p.o.Remember != nil {
+		p.o.Remember(ctx, p.m.ID, slices.Clone(out))
+	}
+	return slices.Clone(out), nil
+}
+
+// Recall says what the provider named as its stores in an earlier life, which
+// counts until it is asked and answers.
+func (p *Proxy) Recall(stores []provider.BackingStore) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stores.last = stores
+}
+
+// AskStores is BackingStores of a provider that must answer.
+func (p *Proxy) AskStores(ctx context.Context) (out []provider.BackingStore, err error) {
+	err = p.invoke(ctx, "BackingStores", storesTime, mayStart, func(ctx context.Context, cl client) error {
 		r, err := cl.BackingStores(ctx, connect.NewRequest(&vssv1.Empty{}))
 		if err != nil {
 			return err
@@ -351,15 +380,8 @@ func (p *Proxy) BackingStores(ctx context.Context) ([]provider.BackingStore, err
 		}
 		return nil
 	})
-	if ctx.Err() != nil {
-		return nil, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil {
-		p.stores.quiet = time.Now().Add(storesPause)
-		return p.stores.last, nil
-	}
-	p.stores.last = out
-	return slices.Clone(out), nil
+	slices.SortFunc(out, func(a, b provider.BackingStore) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.Path, b.Path))
+	})
+	return out, err
 }

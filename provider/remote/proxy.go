@@ -44,6 +44,9 @@ type Options struct {
 	// or answered nonsense. It may be called while writes are held, and must not
 	// wait.
 	Trouble func(ctx context.Context, err *vss.Error)
+	// Remember, if not nil, is told of the filesystems below a provider's LUNs
+	// when it names others than before; Recall gives them to its next stand-in.
+	Remember func(ctx context.Context, id vss.ID, stores []provider.BackingStore)
 
 	start func(ctx context.Context, m Manifest, o Options) (*life, error) // by tests
 }
@@ -454,6 +457,10 @@ func (p *Proxy) Offers(ask any) bool {
 	}
 	p.mu.Lock()
 	known, quiet := p.known, p.stores.quiet
+	if known == nil && optionals[i].wire == providerv1.Optional_OPTIONAL_BACKING_STORES && len(p.stores.last) > 0 {
+		p.mu.Unlock()
+		return true // in an earlier life it did, and what it said then is known
+	}
 	p.mu.Unlock()
 	if known == nil {
 		// Asked for every volume of everybody's sets: one that does not start

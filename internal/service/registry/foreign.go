@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/provider/remote"
@@ -16,11 +18,16 @@ import (
 // earlier life of the service left are ended: nobody can say what they were
 // told, and the next call starts them anew. A registration that cannot be read
 // does not keep the others from working.
-func (r *Registry) Open(c *catalog.Catalog, o remote.Options) error {
+func (r *Registry) Open(c *catalog.Catalog, o remote.Options, bootID string) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r.catalog, r.options = c, o
+	o.Remember = func(ctx context.Context, id vss.ID, stores []provider.BackingStore) {
+		if err := r.remember(ctx, id, stores); err != nil {
+			o.Log.Error("record the filesystems below a provider's LUNs", "id", id, "err", err)
+		}
+	}
+	r.catalog, r.options, r.bootID = c, o, bootID
 	remote.Sweep(o.Dir)
 	return c.View(func(t *catalog.Tx) error {
 		all, err := t.Providers()
@@ -30,7 +37,48 @@ func (r *Registry) Open(c *catalog.Catalog, o remote.Options) error {
 				o.Log.Error("a registered provider cannot be used", "id", p.ID, "err", err)
 				continue
 			}
-			r.foreign = append(r.foreign, remote.New(m, o))
+			x := remote.New(m, o)
+			x.Recall(storesOf(p, bootID))
+			r.foreign = append(r.foreign, x)
+		}
+		return err
+	})
+}
+
+// storesOf are the filesystems below a provider's LUNs as it named them in an
+// earlier life of the service. After a boot they have other numbers, and those
+// that are not there are below nothing.
+func storesOf(p catalog.Provider, bootID string) (out []provider.BackingStore) {
+	for _, s := range p.Stores {
+		if p.BootID != bootID {
+			var st unix.Stat_t
+			if unix.Stat(s.Path, &st) != nil {
+				continue
+			}
+			s.Device = st.Dev
+		}
+		out = append(out, provider.BackingStore{Device: s.Device, Path: s.Path})
+	}
+	return out
+}
+
+func recordOf(stores []provider.BackingStore) (out []catalog.ProviderStore) {
+	for _, s := range stores {
+		out = append(out, catalog.ProviderStore{Device: s.Device, Path: s.Path})
+	}
+	return out
+}
+
+// remember keeps them for when the provider cannot be asked: a set that would
+// freeze what its LUNs lie on is refused then, too.
+func (r *Registry) remember(ctx context.Context, id vss.ID, stores []provider.BackingStore) error {
+	return r.catalog.Update(ctx, func(t *catalog.Tx) error {
+		all, err := t.Providers()
+		for _, p := range all {
+			if p.ID == id { // one that is being validated is not registered
+				p.Stores, p.BootID = recordOf(stores), r.bootID
+				return t.PutProvider(p)
+			}
 		}
 		return err
 	})
@@ -95,12 +143,13 @@ func (r *Registry) Register(ctx context.Context, raw []byte, replace bool) (vss.
 		}
 	}
 	p := remote.New(m, r.options)
-	if err := p.OnLoad(ctx); err != nil {
+	stores, err := firstWords(ctx, p)
+	if err != nil {
 		p.Close(ctx)
 		return vss.ProviderProp{}, err
 	}
 	if err := r.catalog.Update(ctx, func(t *catalog.Tx) error {
-		if err := t.PutProvider(catalog.Provider{ID: m.ID, Manifest: string(raw)}); err != nil {
+		if err := t.PutProvider(catalog.Provider{ID: m.ID, Manifest: string(raw), Stores: recordOf(stores), BootID: r.bootID}); err != nil {
 			return err
 		}
 		_, err := t.AddEvent(catalog.Event{Level: "info", Name: "provider.registered", Object: m.ID.String(), Message: "provider " + m.Name + ", version " + m.Version})
@@ -116,6 +165,23 @@ func (r *Registry) Register(ctx context.Context, raw []byte, replace bool) (vss.
 		old.Retire()
 	}
 	return m.Properties(), nil
+}
+
+// firstWords loads a provider, and asks what below its LUNs must not be frozen:
+// from here on that is known whether it starts or not.
+func firstWords(ctx context.Context, p *remote.Proxy) ([]provider.BackingStore, error) {
+	if err := p.OnLoad(ctx); err != nil {
+		return nil, err
+	}
+	if _, ok := provider.As[provider.BackingStores](p); !ok {
+		return nil, nil
+	}
+	stores, err := p.AskStores(ctx)
+	if err = Checked(ctx, p, "BackingStores", err); err != nil {
+		return nil, err
+	}
+	p.Recall(stores)
+	return stores, nil
 }
 
 func busy(op string, id vss.ID, err error) error {

@@ -27,6 +27,7 @@ type Registry struct {
 	changing sync.Mutex // registrations, one at a time
 	catalog  *catalog.Catalog
 	options  remote.Options
+	bootID   string
 
 	mu      sync.Mutex
 	foreign []*remote.Proxy
