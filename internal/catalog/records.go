@@ -197,6 +197,15 @@ type Intent struct {
 	Force   bool      `json:"force,omitempty"` // of a deletion
 	Begun   time.Time `json:"begun"`
 	BootID  string    `json:"boot_id"`
+
+	Parts []IntentPart `json:"parts,omitempty"` // of a creation
+}
+
+// IntentPart is what one provider makes of a set: copies of these LUNs. With it
+// they are found again, whoever died.
+type IntentPart struct {
+	ProviderID vss.ID     `json:"provider_id"`
+	LUNs       []lun.Info `json:"luns"`
 }
 
 // Event is an entry of the event log.

@@ -55,7 +55,7 @@ func (s *Set) Do(ctx context.Context, tl *timeline.Recorder, pr *timeline.Progre
 	}
 	rec := catalog.Set{ID: s.ID, Role: catalog.Created, State: catalog.SetCreating, Session: s.Session, Begun: time.Now(), AutoRelease: s.Context.AutoRelease()}
 	err = s.c.Catalog.Update(ctx, func(t *catalog.Tx) error {
-		in, err := t.OpenIntent(catalog.Intent{Kind: "create", Role: catalog.Created, SetID: s.ID, Session: s.Session, Begun: rec.Begun, BootID: s.c.BootID})
+		in, err := t.OpenIntent(catalog.Intent{Kind: "create", Role: catalog.Created, SetID: s.ID, Session: s.Session, Begun: rec.Begun, BootID: s.c.BootID, Parts: s.parts()})
 		s.intent = in.ID
 		if err != nil {
 			return err
@@ -473,6 +473,20 @@ func (s *Set) providers() []provider.Hardware {
 			seen[id] = true
 			out = append(out, m.provider)
 		}
+	}
+	return out
+}
+
+// parts are what each provider makes of the set.
+func (s *Set) parts() (out []catalog.IntentPart) {
+	for _, p := range s.providers() {
+		part := catalog.IntentPart{ProviderID: p.Properties().ProviderID}
+		for _, m := range s.members {
+			if m.provider == p {
+				part.LUNs = append(part.LUNs, m.luns...)
+			}
+		}
+		out = append(out, part)
 	}
 	return out
 }

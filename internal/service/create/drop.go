@@ -3,7 +3,6 @@ package create
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/registry"
@@ -65,15 +64,7 @@ func (s *Set) drop(ctx context.Context, durable bool, cause error) (err error, c
 	}
 	if durable {
 		for _, m := range s.members {
-			targets, err := m.provider.GetTargetLUNs(ctx, s.ID, m.devices, slices.Clone(m.luns))
-			if err != nil {
-				continue // nothing was completed for this volume
-			}
-			for _, l := range targets {
-				if err := registry.Checked(ctx, m.provider, "OnLUNEmpty", m.provider.OnLUNEmpty(ctx, "", l)); err != nil {
-					left = vss.Join("", left, err)
-				}
-			}
+			left = vss.Join("", left, registry.Reclaim(ctx, m.provider, s.ID, m.devices, m.luns))
 		}
 	}
 	if left == nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/service/registry"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -56,8 +57,12 @@ func (r *Recovery) dropCreation(ctx context.Context, in catalog.Intent) error {
 	if err != nil {
 		return err
 	}
-	if err := r.dropSet(ctx, in.SetID); err != nil {
+	gone, err := r.dropSet(ctx, in)
+	if err != nil {
 		return err
+	}
+	for _, id := range gone {
+		message += "; provider " + id.String() + " is not registered any more: what it has of the set its own tools must delete"
 	}
 	return r.Catalog.Update(ctx, func(t *catalog.Tx) error {
 		if _, err := t.AddEvent(catalog.Event{Level: "warning", Name: "recovery.create-dropped", SetID: in.SetID, Message: message}); err != nil {
@@ -67,21 +72,43 @@ func (r *Recovery) dropCreation(ctx context.Context, in catalog.Intent) error {
 	})
 }
 
-// dropSet has every provider drop what it has of a set.
-func (r *Recovery) dropSet(ctx context.Context, set vss.ID) (failed error) {
+// dropSet has the providers drop what they have of a set: those that made it, or,
+// where that is not on record, all. Those that are not registered any more are
+// returned.
+func (r *Recovery) dropSet(ctx context.Context, in catalog.Intent) (gone []vss.ID, failed error) {
 	ctx, cancel := context.WithTimeout(ctx, dropTime)
 	defer cancel()
 	// What this machine had of a set that does not travel goes first: a storage
 	// system keeps a LUN that is attached.
-	failed = r.Importer.Withdraw(ctx, set)
-	for _, p := range r.Providers.Hardware() {
-		err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, set))
-		if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
-			failed = vss.Join("", failed, err)
+	failed = r.Importer.Withdraw(ctx, in.SetID)
+	if len(in.Parts) == 0 {
+		for _, p := range r.Providers.Hardware() {
+			failed = vss.Join("", failed, dropPart(ctx, p, in.SetID, nil))
 		}
-		if d, ok := provider.As[provider.SetDropper](p); ok {
-			failed = vss.Join("", failed, registry.Checked(ctx, p, "DropSet", d.DropSet(ctx, set)))
+	}
+	for _, part := range in.Parts {
+		p, err := r.Providers.Get(part.ProviderID)
+		if err != nil {
+			gone = append(gone, part.ProviderID)
+			continue
 		}
+		failed = vss.Join("", failed, dropPart(ctx, p, in.SetID, part.LUNs))
+	}
+	return gone, failed
+}
+
+// dropPart has one provider drop what it has of a set. A complete set is beyond
+// AbortSnapshots: DropSet takes it, or its copies are destroyed one by one.
+func dropPart(ctx context.Context, p provider.Hardware, set vss.ID, luns []lun.Info) (failed error) {
+	err := registry.Checked(ctx, p, "AbortSnapshots", p.AbortSnapshots(ctx, set))
+	if err != nil && vss.CodeOf(err) != vss.VSS_E_OBJECT_NOT_FOUND {
+		failed = err
+	}
+	if d, ok := provider.As[provider.SetDropper](p); ok {
+		return vss.Join("", failed, registry.Checked(ctx, p, "DropSet", d.DropSet(ctx, set)))
+	}
+	if len(luns) > 0 {
+		failed = vss.Join("", failed, registry.Reclaim(ctx, p, set, make([]string, len(luns)), luns))
 	}
 	return failed
 }

@@ -3,6 +3,7 @@ package recovery_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/service/create"
 	"github.com/umbra-vss/umbra/internal/service/servicetest"
 	"github.com/umbra-vss/umbra/internal/service/timeline"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -147,5 +149,51 @@ func TestBrokenOffCreationWithoutItsArray(t *testing.T) {
 			}
 			return err
 		}))
+	})
+}
+
+// TestBrokenOffAfterItsCopiesWereComplete: AbortSnapshots leaves a complete set
+// alone, and its provider has no DropSet: its copies go one by one. Nobody is
+// asked who had no part in the set.
+func TestBrokenOffAfterItsCopiesWereComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		id, gone := vss.NewID(), vss.NewID()
+		original := w.a.Add(servicetest.Size, filesystem.Identity{Type: "ext4"}).Info
+		copied, err := w.a.GetTargetLUNs(t.Context(), id, nil, []lun.Info{original})
+		w.must(err)
+		w.must(w.cat.Update(t.Context(), func(tx *catalog.Tx) error {
+			_, err := tx.OpenIntent(catalog.Intent{Kind: "create", Role: catalog.Created, SetID: id, BootID: "boot1",
+				Parts: []catalog.IntentPart{{ProviderID: w.a.ID, LUNs: []lun.Info{original}}, {ProviderID: gone, LUNs: []lun.Info{original}}}})
+			return errors.Join(err, tx.PutSet(catalog.Set{ID: id, Role: catalog.Created, State: catalog.SetCreating}))
+		}))
+		w.b.Fail("AbortSnapshots", errors.New("no answer"))
+		// It may be that it cannot say whether there are copies: then it is asked again.
+		w.a.Fail("GetTargetLUNs", &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Reason: "no answer"})
+		w.boot("boot2")
+		w.rec.Run(t.Context(), nil)
+		if _, there := w.a.LUN(copied[0].Name()); !there || w.intents() != 1 {
+			t.Fatalf("%d intents", w.intents())
+		}
+		w.a.Fail("GetTargetLUNs", nil)
+		w.goOn()
+		time.Sleep(longest)
+		if _, there := w.a.LUN(copied[0].Name()); there || w.intents() != 0 || !w.idle() {
+			t.Errorf("%d intents, calls %v", w.intents(), w.journal.Calls())
+		}
+		if _, there := w.a.LUN(original.Name()); !there {
+			t.Error("the original is gone")
+		}
+		said := false
+		w.must(w.cat.View(func(tx *catalog.Tx) error {
+			es, err := tx.Events("", vss.GUIDNull, 1000)
+			for _, e := range es {
+				said = said || e.Name == "recovery.create-dropped" && strings.Contains(e.Message, gone.String())
+			}
+			return err
+		}))
+		if !said {
+			t.Error("that a provider is gone, and may have copies, is not said")
+		}
 	})
 }

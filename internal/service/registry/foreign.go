@@ -216,8 +216,15 @@ func (r *Registry) Unregister(ctx context.Context, id vss.ID, force bool) error 
 		if err != nil {
 			return err
 		}
+		intents, err := t.Intents()
+		if err != nil {
+			return err
+		}
 		if !force && (slices.ContainsFunc(copies, func(c catalog.Copy) bool { return c.Prop.ProviderID == id }) ||
-			slices.ContainsFunc(luns, func(l catalog.LUN) bool { return l.ProviderID == id })) {
+			slices.ContainsFunc(luns, func(l catalog.LUN) bool { return l.ProviderID == id }) ||
+			slices.ContainsFunc(intents, func(in catalog.Intent) bool {
+				return slices.ContainsFunc(in.Parts, func(p catalog.IntentPart) bool { return p.ProviderID == id })
+			})) {
 			return errUsed
 		}
 		if err := t.DeleteProvider(id); err != nil {
@@ -227,8 +234,8 @@ func (r *Registry) Unregister(ctx context.Context, id vss.ID, force bool) error 
 		return err
 	})
 	if errors.Is(err, errUsed) {
-		return &vss.Error{Code: vss.VSS_E_PROVIDER_IN_USE, Op: op, Object: id.String(), Reason: "copies that the provider made are on this machine",
-			Remedy: "Delete them (umbra list copies, umbra list luns --orphaned), or give --force and delete them with the provider's own tools"}
+		return &vss.Error{Code: vss.VSS_E_PROVIDER_IN_USE, Op: op, Object: id.String(), Reason: "copies that the provider made are on this machine, or of a failed set that is still to be dropped",
+			Remedy: "Delete them (umbra list copies, umbra list luns --orphaned), or wait until the event recovery.create-dropped, or give --force and delete them with the provider's own tools"}
 	}
 	if err != nil {
 		return err
