@@ -127,6 +127,7 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	}
 	rec := recovery.New(recovery.Recovery{Host: machine, Catalog: cat, Providers: providers, Importer: importer, Keeper: keeper, BootID: boot, Log: log})
 	svc.Creator.Leftovers = rec.Wake
+	service.LogUnlisted(ctx, cat)
 	rec.Run(ctx, thawed)
 	// What a storage system that is still away keeps from being put right.
 	lctx, giveUp := context.WithCancel(ctx)

@@ -110,15 +110,21 @@ func (s *Service) Start(base context.Context) {
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.panic", Object: op, Message: string(stack)})
 		return id
 	}
-	registry.OnUnlisted(func(session vss.ID, err *vss.Error) {
-		_, _ = s.Catalog.Log(base, catalog.Event{Level: "error", Name: "provider.unexpected", Session: session, Object: err.Object,
-			Message: "a provider answered " + err.Op + " with a code the contract does not allow", Failure: catalog.FailureOf(err)})
-	})
+	LogUnlisted(base, s.Catalog)
 	rpc.UnexpectedHook = func(op string, err *vss.Error) string {
 		id, _ := s.Catalog.Log(base, catalog.Event{Level: "error", Name: "service.unexpected", Object: op,
 			Message: "a call failed in a way nobody foresaw", Failure: catalog.FailureOf(err)})
 		return id
 	}
+}
+
+// LogUnlisted has an event written of every answer of a provider that the contract
+// does not allow. Recovery asks providers before the service starts.
+func LogUnlisted(ctx context.Context, c *catalog.Catalog) {
+	registry.OnUnlisted(func(session vss.ID, err *vss.Error) {
+		_, _ = c.Log(ctx, catalog.Event{Level: "error", Name: "provider.unexpected", Session: session, Object: err.Object,
+			Message: "a provider answered " + err.Op + " with a code the contract does not allow", Failure: catalog.FailureOf(err)})
+	})
 }
 
 // Stop releases every session and waits until that is done, or ctx ends. base

@@ -111,7 +111,8 @@ func start(ctx context.Context, m Manifest, o Options) (*life, error) {
 	}()
 	h := rpc.UnixClient(socket)
 	return &life{client: dial(h), done: done, pid: cmd.Process.Pid, end: sync.OnceFunc(func() {
-		_ = ours.Close() // which asks it to end, and so does the signal
+		h.CloseIdleConnections() // for which the program would wait
+		_ = ours.Close()         // which asks it to end, and so does the signal
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		select {
 		case <-done:

@@ -413,7 +413,7 @@ func (p *Proxy) said(ctx context.Context, method string, begin time.Time, err er
 var points = func() map[string]*failpoint.Point {
 	out := map[string]*failpoint.Point{}
 	for _, m := range []string{"AreLUNsSupported", "BeginPrepareSnapshot", "EndPrepareSnapshots", "PreCommitSnapshots", "CommitSnapshots", "PostCommitSnapshots",
-		"GetTargetLUNs", "PreFinalCommitSnapshots", "PostFinalCommitSnapshots", "LocateLUNs", "FillInLUNInfo"} {
+		"GetTargetLUNs", "PreFinalCommitSnapshots", "PostFinalCommitSnapshots", "AbortSnapshots", "DropSet", "LocateLUNs", "FillInLUNInfo", "OnLUNStateChange", "OnLUNEmpty"} {
 		out[m] = failpoint.New("provider." + m)
 	}
 	return out
