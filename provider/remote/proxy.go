@@ -367,6 +367,27 @@ func (p *Proxy) during(ctx context.Context, l *life, f func(context.Context) err
 
 var errDied = errors.New("the program ended")
 
+// died reports whether a program that did not answer has ended. Its socket is
+// closed a moment before its parent is told.
+func died(ctx context.Context, l *life, err error) bool {
+	if l.done == nil || ended(l) {
+		return l.done != nil
+	}
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false // it was waited for already
+	}
+	select {
+	case <-l.done:
+		return true
+	case <-time.After(deathTime):
+		return false
+	}
+}
+
+// deathTime is how long a death may take to be known. It may be waited for in
+// the hold.
+const deathTime = 20 * time.Millisecond
+
 // answered turns what became of a call into what the service is told. A
 // provider that did not answer is ended: the next call gets a new one.
 func (p *Proxy) answered(ctx context.Context, l *life, method string, begin time.Time, err error) error {
@@ -379,8 +400,8 @@ func (p *Proxy) answered(ctx context.Context, l *life, method string, begin time
 	took := time.Since(begin)
 	reason := "it did not answer in kind"
 	switch {
-	case ended(l), errors.Is(err, errDied):
-		reason = "its program ended"
+	case errors.Is(err, errDied), died(ctx, l, err):
+		reason, err = "its program ended", errDied // whatever of it was seen first
 	case errors.Is(err, context.Canceled):
 		return err // the service gave it up
 	case errors.Is(err, context.DeadlineExceeded):
