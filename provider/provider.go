@@ -79,7 +79,8 @@ type Hardware interface {
 	// of this host.
 	BeginPrepareSnapshot(ctx context.Context, set, snapshot vss.ID, c vss.Context, devices []string, luns []lun.Info) error
 	// GetTargetLUNs returns, one for one, the identity the copies of the source
-	// LUNs will show to any host. Asked twice, it answers the same.
+	// LUNs will show to any host. Asked twice, it answers the same. A set nothing
+	// is known of is VSS_E_OBJECT_NOT_FOUND: a broken-off creation has left nothing.
 	GetTargetLUNs(ctx context.Context, set vss.ID, devices []string, source []lun.Info) ([]lun.Info, error)
 	// LocateLUNs unmasks the LUNs to this host. They are exactly what
 	// GetTargetLUNs returned; repeats are tolerated. VSS_E_BAD_STATE means the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -156,6 +157,15 @@ Exit code 0: no case failed. 1: one did, or the suite could not be run.`,
 		if len(all) > 0 || err == nil {
 			err = errors.Join(err, a.emit(all, func(w io.Writer) {
 				fmt.Fprintf(w, "%d passed, %d failed, %d skipped.\n", count["passed"], count["failed"], count["skipped"])
+				if count["failed"] == 0 {
+					return
+				}
+				which := "--manifest " + manifest
+				if manifest == "" {
+					which = v.ID.String()
+				}
+				first := slices.IndexFunc(all, func(r requester.CaseResult) bool { return r.Outcome == "failed" })
+				fmt.Fprintf(w, "Mend what broke the rules: docs/provider-guide.md tells what each call is for, the\nevents and the service's log what the provider said. Then try one case again:\n  umbra provider validate %s --case %s\n", which, all[first].Name)
 			}))
 		}
 		if err == nil && count["failed"] > 0 {

@@ -174,9 +174,9 @@ var targetCases = []Case{
 			c.failf("asked in another order, GetTargetLUNs named other copies: %s, %s and then %s, %s", ab[0].Name(), ab[1].Name(), ba[0].Name(), ba[1].Name())
 		}
 	}},
-	{"targets/unknown-set", "a set that never was has no copies", func(c *check) {
+	{"targets/unknown-set", "a set that never was has no copies: VSS_E_OBJECT_NOT_FOUND, by which the service knows that nothing is left of a broken-off creation", func(c *check) {
 		_, err := c.askTargets(vss.NewID(), c.lun(0))
-		c.refused("GetTargetLUNs of a set that never was", err)
+		c.refused("GetTargetLUNs of a set that never was", err, vss.VSS_E_OBJECT_NOT_FOUND)
 	}},
 	{"targets/unknown-lun", "a LUN that is not in the set has no copy", func(c *check) {
 		set, _ := c.create(setContext, c.lun(0))

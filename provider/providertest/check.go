@@ -353,6 +353,11 @@ func (c *check) tidy() (steps []func()) {
 			}
 		})
 	}
+	if d, ok := provider.As[provider.SetDropper](c.p()); ok {
+		for _, set := range c.sets {
+			steps = append(steps, func() { _ = c.drop(d, set) }) // copies whose names the case was not told; DropSet has cases of its own
+		}
+	}
 	return steps
 }
 

@@ -347,6 +347,9 @@ func (f *faulty) GetTargetLUNs(_ context.Context, id vss.ID, _ []string, source 
 		if f.has("knows copies of any set") {
 			return clones(source), nil
 		}
+		if f.has("has another word for an unknown set") {
+			return nil, f.refuse(op, vss.VSS_E_PROVIDER_VETO, "no such set")
+		}
 		return nil, f.refuse(op, vss.VSS_E_OBJECT_NOT_FOUND, "no such set")
 	}
 	var out []lun.Info

@@ -50,6 +50,7 @@ var faults = map[string][]string{
 	"names the original":                   {"targets/not-the-source"},
 	"invents a name at each call":          {"targets/same-answer", "targets/one-for-one", "restart/keeps-created"},
 	"sorts its answers":                    {"targets/one-for-one"},
+	"has another word for an unknown set":  {"targets/unknown-set"},
 	"knows copies of any set":              {"targets/unknown-set"},
 	"knows copies of any LUN":              {"targets/unknown-lun"},
 	"makes copies of another size":         {"locate/arrives", "describe/copy"},

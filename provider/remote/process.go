@@ -52,6 +52,11 @@ func start(ctx context.Context, m Manifest, o Options) (*life, error) {
 	if err := os.Chown(state, int(uid), int(gid)); err != nil {
 		return fail(state, "the folder cannot be given to the provider", err)
 	}
+	if uid != 0 {
+		if err := passable(o.StateDir); err != nil {
+			return fail(o.StateDir, "the provider cannot get to its folder", err)
+		}
+	}
 	// The mark is on disk before there is a process to find by it.
 	sweep(dir)
 	instance := vss.NewID().String()
@@ -126,6 +131,22 @@ func start(ctx context.Context, m Manifest, o Options) (*life, error) {
 		killAll(instance) // and not whatever the folder's mark is by now
 		h.CloseIdleConnections()
 	})}, nil
+}
+
+// passable lets users through the folder of all providers and the service's own
+// above it, on the way to what is theirs. They can read neither: what the service
+// keeps there is readable by root alone.
+func passable(dir string) error {
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		fi, err := os.Stat(d)
+		if err == nil && fi.Mode()&0o001 == 0 {
+			err = os.Chmod(d, fi.Mode().Perm()|0o001)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func dial(h *http.Client) providerv1connect.ProviderServiceClient {

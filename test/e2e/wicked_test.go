@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -17,8 +19,12 @@ import (
 	"syscall"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 
+	providerv1 "github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1"
 	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/lun"
+	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/provider/remote"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -35,19 +41,30 @@ import (
 //	lies      an answer that is no message at all
 //	E_FAIL    an error whose code no provider may answer, and any other code
 //
-// A line is done once, and removed before it is done.
+// A line is done once, and removed before it is done; with an asterisk before
+// it, every time. The version it says it has, if one is given, is not the sample's.
 const wickedArg = "wicked-provider"
 
 func init() {
-	if len(os.Args) == 5 && os.Args[1] == wickedArg {
-		if err := wicked(os.Args[2], os.Args[3], os.Args[4]); err != nil {
-			log.Fatal(err)
-		}
-		os.Exit(0)
+	if len(os.Args) < 2 {
+		return
 	}
+	var err error
+	switch os.Args[1] {
+	case wickedArg:
+		err = wicked(os.Args[2], os.Args[3], os.Args[4], os.Args[5:])
+	case plainArg:
+		err = remote.Serve(context.Background(), plain{}, os.Args[2:]...)
+	default:
+		return
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(0)
 }
 
-func wicked(sample, store, faults string) error {
+func wicked(sample, store, faults string, version []string) error {
 	socket := filepath.Join(os.Getenv(remote.EnvState), "inner.sock")
 	_ = os.Remove(socket)
 	inner, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
@@ -69,7 +86,7 @@ func wicked(sample, store, faults string) error {
 	if err != nil {
 		return err
 	}
-	w := &between{client: rpc.UnixClient(socket), faults: faults}
+	w := &between{client: rpc.UnixClient(socket), faults: faults, version: version}
 	server := rpc.NewUnixServer(w)
 	go func() {
 		_ = child.Wait()
@@ -90,6 +107,8 @@ type between struct {
 	client *http.Client
 	faults string
 	mu     sync.Mutex
+
+	version []string // its name and its ID
 }
 
 // fault is what is to be done in a call, or "".
@@ -102,7 +121,11 @@ func (b *between) fault(method string) string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	for i, l := range lines {
-		if m, what, ok := strings.Cut(l, " "); ok && m == method {
+		m, what, ok := strings.Cut(l, " ")
+		if ok && m == "*"+method {
+			return what
+		}
+		if ok && m == method {
 			rest := strings.Join(slices.Delete(lines, i, i+1), "\n")
 			if err := os.WriteFile(b.faults, []byte(rest), 0o600); err != nil {
 				log.Fatal(err)
@@ -143,6 +166,14 @@ func (b *between) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case what == "has died":
 		die()
+	case path.Base(r.URL.Path) == "Load" && len(b.version) == 2 && resp.StatusCode == http.StatusOK:
+		var m providerv1.LoadResponse
+		if proto.Unmarshal(answer, &m) != nil {
+			return
+		}
+		id, _ := vss.ParseID(b.version[1])
+		m.Properties.Version, m.Properties.VersionId = b.version[0], id[:]
+		answer, _ = proto.Marshal(&m)
 	case what == "lies":
 		answer = bytes.Repeat([]byte{0xff}, 100)
 	}
@@ -161,4 +192,30 @@ var codes = map[string]vss.HResult{"E_FAIL": vss.E_FAIL, "VETO": vss.VSS_E_PROVI
 func die() {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {}
+}
+
+// The plain provider has no LUNs, and needs no rights: what is shown with it is
+// how a program is started, or reached.
+const plainArg = "plain-provider"
+
+type plain struct{ provider.Hardware } // no other method is called
+
+func (plain) Properties() vss.ProviderProp {
+	id, _ := vss.ParseID("{0d3a3a5e-6a34-4b25-9d0e-1f9f2f5b7a10}")
+	return vss.ProviderProp{ProviderID: id, Name: "Plain", Type: vss.PROV_HARDWARE, Version: "1", VersionID: id}
+}
+
+// OnLoad leaves a word in the provider's folder.
+func (plain) OnLoad(context.Context) error {
+	dir := os.Getenv(remote.EnvState)
+	if dir == "" {
+		return nil // it runs by itself
+	}
+	return os.WriteFile(filepath.Join(dir, "loaded"), fmt.Appendf(nil, "%d %v", os.Getuid(), os.Getpid()), 0o600)
+}
+
+func (plain) OnUnload(context.Context, bool) (bool, error) { return true, nil }
+
+func (plain) AreLUNsSupported(context.Context, vss.Context, []string, []lun.Info) (bool, error) {
+	return false, nil
 }
