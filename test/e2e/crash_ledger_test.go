@@ -79,6 +79,32 @@ const (
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
 
+// holdDeaths are not at a failpoint, but while writes are held.
+const holdDeaths = `
+## Deaths in the hold
+
+Each is done on ext4, XFS and btrfs, on real block devices, by tests of
+` + "`internal/host/freeze`" + ` (guard and daemon alone) and of ` + "`test/e2e`" + ` (the whole service).
+After each nothing is frozen, and no set is made of a hold that was not whole.
+
+| What happens while all is frozen | Who thaws | Shown by |
+|---|---|---|
+| the guard is killed | the daemon, within 100 ms | ` + "`TestKilledGuardIsThawedByTheDaemon`, `TestGuardDies`, `TestKilledGuard`" + ` |
+| the guard is killed with a thread inside FIFREEZE, and the freeze comes late | the daemon, when that thread is gone | ` + "`TestKilledGuardWithAThreadInTheKernel`, `TestGuardDies`" + ` |
+| the daemon is killed | the guard, within 100 ms | ` + "`TestDaemonDeath`, `TestDaemonDiesInHold`" + ` |
+| the daemon is killed with a thread of the guard inside FIFREEZE | that thread, when it comes back | ` + "`TestDaemonDeathDuringFreeze`" + ` |
+| both are killed | the next daemon, within 1 s of its start, or ` + "`umbra thaw-intents`" + ` | ` + "`TestBothKilled`, `TestGuardDies`" + ` |
+| both are killed, and the volume is unmounted, mounted over, or its mount namespace ends | the same, by mounting the device again | ` + "`TestBothKilledAndUnmounted`, `TestRecoverMountedOver`, `TestRecoverAfterTheMountNamespaceDied`" + ` |
+| the guard is stopped (SIGSTOP) | the daemon, at the release or at the limit | ` + "`TestStoppedGuardDoesNotDelayTheRelease`, `TestStoppedGuardDoesNotOutlastTheLimit`, `TestGuardDies`" + ` |
+| the daemon is stopped | the guard, at the limit | ` + "`TestStoppedDaemon`, `TestGuardDies`" + ` |
+| there is no memory: the kernel kills the daemon, or it ends itself, or it waits | the guard, at once, or at the limit | ` + "`TestMemoryExhausted`, `TestGuardDies`" + `; ` + "`TestGuardNeedsNoMemory`" + ` |
+| somebody else thaws, or thaws, writes and freezes again | the guard; the set fails | ` + "`TestForeignThawIsReported`, `TestForeignThawWriteFreezeIsReported`, `TestForeignThaw`" + ` |
+| the volume is unmounted lazily | the guard; the set is whole | ` + "`TestLazyUnmountDuringHold`, `TestVolumeGoesInHold`" + ` |
+| the daemon dies, and with it the mount namespace that has the only mount | the guard | ` + "`TestMountNamespaceEndsWithTheDaemon`" + ` |
+
+## Where nobody is killed
+`
+
 // missing are the failpoints that nobody died at, here or, by the page, in the
 // lab.
 func missing(rows []crash.Death) (out []string) {
@@ -115,7 +141,8 @@ rows it is what was seen last.
 
 `)
 	b.WriteString(crash.Table(rows))
-	b.WriteString("\nNobody is killed here:\n\n")
+	b.WriteString(holdDeaths)
+	b.WriteString("\n")
 	var others []string
 	for n, why := range elsewhere {
 		others = append(others, fmt.Sprintf("- `%s`: %s.\n", n, why))

@@ -89,22 +89,51 @@ func TestForeignFreeze(t *testing.T) {
 // TestDaemonDiesInHold: the guard thaws, the next life drops the set.
 func TestDaemonDiesInHold(t *testing.T) {
 	f := newFixture(t)
-	mount, _, _ := f.volume("v", "ext4")
-	other, _, _ := f.volume("w", "xfs")
+	v, _, _ := f.volume("v", "ext4")
+	w, _, _ := f.volume("w", "xfs")
+	x, _, _ := f.volume("x", "btrfs")
 	f.armed("create.in-hold=kill")
-	th, th2 := f.thawer(mount), f.thawer(other)
-	_, err := f.tryCreate("app-rollback", mount, other)
+	ths := f.thawers(v, w, x)
+	_, err := f.tryCreate("app-rollback", v, w, x)
 	if err == nil {
 		t.Fatal("create succeeded though the daemon died")
 	}
 	<-f.a.DaemonDone()
-	time.Sleep(time.Second)
-	if th.frozen(t) || th2.frozen(t) {
-		t.Fatal("a volume is frozen 1 s after the daemon's death")
-	}
+	f.thawedWithin(100*time.Millisecond, time.Now(), ths...)
 	f.must(f.a.StartDaemon(f.ctx, nil))
 	if c := f.copiesOnArray(); len(c) != 0 {
 		t.Errorf("copies of a set that never was: %v", c)
 	}
-	f.create("app-rollback", mount, other)
+	f.create("app-rollback", v, w, x)
+}
+
+// TestVolumeGoesInHold: a volume that is unmounted in the hold, lazily, is held
+// all the same, and thawed.
+func TestVolumeGoesInHold(t *testing.T) {
+	f := newFixture(t)
+	for _, fs := range []string{"ext4", "xfs", "btrfs"} {
+		v, device, _ := f.volume(fs, fs)
+		f.run(fs, func(g *fixture) {
+			h := g.hold("300ms", nil, v)
+			_, err := g.a.Run(g.ctx, "umount", "-l", v)
+			g.must(err)
+			g.must(<-h.done)
+			// It is gone for good, so it was thawed: a frozen one would keep its device.
+			eventually(g, "the device is free", 5*time.Second, func() bool {
+				_, err := g.a.Run(g.ctx, "mount", "-o", "ro", device, v)
+				return err == nil
+			})
+			_, err = g.a.Run(g.ctx, "umount", v)
+			g.must(err)
+			fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+			g.must(err)
+			unix.Close(fd)
+			_, err = g.a.Run(g.ctx, "mount", device, v)
+			g.must(err)
+			_, err = g.a.Umbra(g.ctx, "delete", "set", g.lastSet())
+			g.must(err)
+			g.armOn(g.a, "")
+			g.works(v)
+		})
+	}
 }

@@ -224,6 +224,14 @@ func (f *fixture) thawer(mount string) thawer {
 	return thawer{fd}
 }
 
+func (f *fixture) thawers(mounts ...string) (out []thawer) {
+	f.Helper()
+	for _, m := range mounts {
+		out = append(out, f.thawer(m))
+	}
+	return out
+}
+
 const (
 	fifreeze = 0xC0045877
 	fithaw   = 0xC0045878

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,13 @@ func startDaemon(t *testing.T, intents string, vs ...*volume) *daemon {
 // startFreezing returns before the child's Freeze does.
 func startFreezing(t *testing.T, intents string, vs ...*volume) (*daemon, *bufio.Reader) {
 	t.Helper()
+	return startFreezingIn(t, intents, nil, vs...)
+}
+
+// startFreezingIn has other programs run the child's, which becomes their last
+// argument.
+func startFreezingIn(t *testing.T, intents string, in []string, vs ...*volume) (*daemon, *bufio.Reader) {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "guard")
 	if err := os.WriteFile(program, freezetest.Build(t), 0o700); err != nil {
 		t.Fatal(err)
@@ -49,7 +57,8 @@ func startFreezing(t *testing.T, intents string, vs ...*volume) (*daemon, *bufio
 	for _, v := range vs {
 		held = append(held, v.mount+"="+v.loop)
 	}
-	d := &daemon{cmd: exec.Command(exe)}
+	args := append(slices.Clone(in), exe)
+	d := &daemon{cmd: exec.Command(args[0], args[1:]...)}
 	d.cmd.Env = append(os.Environ(), childPaths+"="+strings.Join(held, "\n"), childIntent+"="+intents, childGuard+"="+program)
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -73,16 +82,21 @@ func startFreezing(t *testing.T, intents string, vs ...*volume) (*daemon, *bufio
 }
 
 func TestDaemonDeath(t *testing.T) {
-	vs := []*volume{newVolume(t, "ext4"), newVolume(t, "btrfs")}
+	vs := oneOfEach(t)
 	d := startDaemon(t, "", vs...)
-	// Kill, and see by the guard's end, not by asking, that it thawed: the
-	// question would be the answer.
-	begin := time.Now()
 	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	thawsAndEnds(t, d, vs)
+}
+
+// thawsAndEnds: the daemon is dying. It is seen by the guard's end, not by
+// asking, that it thawed: the question would be the answer.
+func thawsAndEnds(t *testing.T, d *daemon, vs []*volume) {
+	t.Helper()
+	begin := time.Now()
 	eventually(t, time.Second, "the guard thaws and ends", func() bool { return guardEnded(d.guard) })
-	t.Logf("the guard ended %v after the kill", time.Since(begin))
+	t.Logf("the guard ended after %v", time.Since(begin))
 	for _, v := range vs {
 		if v.wasFrozen() {
 			t.Errorf("%s left frozen", v.mount)
@@ -91,15 +105,17 @@ func TestDaemonDeath(t *testing.T) {
 }
 
 func TestStoppedDaemon(t *testing.T) {
-	v := newVolume(t, "ext4")
+	vs := oneOfEach(t)
 	t.Setenv(childLimit, "400ms")
-	d := startDaemon(t, "", v)
+	d := startDaemon(t, "", vs...)
 	if err := d.cmd.Process.Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(600 * time.Millisecond)
-	if v.wasFrozen() {
-		t.Error("the guard did not keep the limit without its daemon")
+	for _, v := range vs {
+		if v.wasFrozen() {
+			t.Errorf("the guard did not keep the limit on %s without its daemon", v.mount)
+		}
 	}
 }
 
@@ -151,7 +167,7 @@ func recoverIntents(t *testing.T, dir string) []freeze.Recovered {
 }
 
 func TestBothKilled(t *testing.T) {
-	vs := []*volume{newVolume(t, "ext4"), newVolume(t, "xfs"), newVolume(t, "btrfs")}
+	vs := oneOfEach(t)
 	dir := t.TempDir()
 	killBoth(t, startDaemon(t, dir, vs...))
 	begin := time.Now()
@@ -173,42 +189,42 @@ func TestBothKilled(t *testing.T) {
 }
 
 func TestBothKilledAndUnmounted(t *testing.T) {
-	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
-		t.Run(fsType, func(t *testing.T) {
-			v := newVolume(t, fsType)
-			dir := t.TempDir()
-			killBoth(t, startDaemon(t, dir, v))
-			if err := unix.Unmount(v.mount, unix.MNT_DETACH); err != nil {
-				t.Fatal(err)
-			}
-			rs := recoverIntents(t, dir)
-			if got := actions(rs); got != "thawed-remounted" {
-				t.Errorf("%s: %+v", got, rs)
-			}
-			if v.wasFrozen() {
-				t.Error("left frozen")
-			}
-		})
-	}
+	onEach(t, func(t *testing.T, fsType string) {
+		v := newVolume(t, fsType)
+		dir := t.TempDir()
+		killBoth(t, startDaemon(t, dir, v))
+		if err := unix.Unmount(v.mount, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+		rs := recoverIntents(t, dir)
+		if got := actions(rs); got != "thawed-remounted" {
+			t.Errorf("%s: %+v", got, rs)
+		}
+		if v.wasFrozen() {
+			t.Error("left frozen")
+		}
+	})
 }
 
 func TestRecoverMountedOver(t *testing.T) {
-	v, over := newVolume(t, "ext4"), newVolume(t, "ext4")
-	dir := t.TempDir()
-	killBoth(t, startDaemon(t, dir, v))
-	if err := unix.Mount(over.mount, v.mount, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	rs := recoverIntents(t, dir)
-	if err := unix.Unmount(v.mount, 0); err != nil {
-		t.Fatal(err)
-	}
-	if got := actions(rs); got != "thawed-remounted" {
-		t.Errorf("%s: %+v", got, rs)
-	}
-	if v.wasFrozen() {
-		t.Error("left frozen")
-	}
+	onEach(t, func(t *testing.T, fsType string) {
+		v, over := newVolume(t, fsType), newVolume(t, "ext4")
+		dir := t.TempDir()
+		killBoth(t, startDaemon(t, dir, v))
+		if err := unix.Mount(over.mount, v.mount, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		rs := recoverIntents(t, dir)
+		if err := unix.Unmount(v.mount, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := actions(rs); got != "thawed-remounted" {
+			t.Errorf("%s: %+v", got, rs)
+		}
+		if v.wasFrozen() {
+			t.Error("left frozen")
+		}
+	})
 }
 
 func TestRecoverLeavesOthersAlone(t *testing.T) {

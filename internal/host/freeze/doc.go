@@ -46,6 +46,16 @@
 // on the same filesystem in that moment is thawed with ours. While a killed
 // guard still has a thread in the kernel its filesystems are [Quarantined].
 //
+// # Memory
+//
+// While a filesystem is frozen a page of memory may be had only by writing another
+// one to it. So the guard asks for none from the moment it is ready until all is
+// thawed: it has rehearsed the hold, has threads to spare for the runtime, which
+// would start one, and has fetched its whole program, the shared page and its
+// stacks, all locked. TestGuardNeedsNoMemory counts its page faults, which are
+// none; in TestMemoryExhausted there really is no memory left. The daemon may die
+// of that, or wait for ever, and cannot prevent the thaw.
+//
 // # The guard's surroundings
 //
 // The guard runs from a memfd, so no filesystem of the set can hold its code.

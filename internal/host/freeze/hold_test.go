@@ -78,40 +78,40 @@ func TestParallelHold(t *testing.T) {
 }
 
 func TestForeignThawIsReported(t *testing.T) {
-	a, b := newVolume(t, "ext4"), newVolume(t, "xfs")
-	g := startGuard(t, open(t, a, b), freeze.Options{})
-	mustFreeze(t, g)
-	run(t, "fsfreeze", "-u", b.mount)
-	r := g.Thaw()
-	wantCode(t, r.Err, vss.VSS_E_HOLD_WRITES_TIMEOUT, b.mount, "thawed by somebody else")
-	if strings.Contains(r.Err.Error(), a.mount) {
-		t.Errorf("blames the wrong filesystem: %v", r.Err)
-	}
-	if r.Filesystems[1].ThawErrno != unix.EINVAL || r.Filesystems[0].ThawErrno != 0 {
-		t.Errorf("errnos: %+v", r.Filesystems)
-	}
+	onEach(t, func(t *testing.T, fsType string) {
+		a, b := newVolume(t, "ext4"), newVolume(t, fsType)
+		g := startGuard(t, open(t, a, b), freeze.Options{})
+		mustFreeze(t, g)
+		run(t, "fsfreeze", "-u", b.mount)
+		r := g.Thaw()
+		wantCode(t, r.Err, vss.VSS_E_HOLD_WRITES_TIMEOUT, b.mount, "thawed by somebody else")
+		if strings.Contains(r.Err.Error(), a.mount) {
+			t.Errorf("blames the wrong filesystem: %v", r.Err)
+		}
+		if r.Filesystems[1].ThawErrno != unix.EINVAL || r.Filesystems[0].ThawErrno != 0 {
+			t.Errorf("errnos: %+v", r.Filesystems)
+		}
+	})
 }
 
 func TestForeignThawWriteFreezeIsReported(t *testing.T) {
-	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
-		t.Run(fsType, func(t *testing.T) {
-			v := newVolume(t, fsType)
-			g := startGuard(t, open(t, v), freeze.Options{})
-			mustFreeze(t, g)
-			if errno := v.thaw(); errno != 0 {
-				t.Fatal(errno)
-			}
-			v.write(t, 64<<10)
-			if errno := v.freeze(); errno != 0 {
-				t.Fatal(errno)
-			}
-			r := g.Thaw()
-			wantCode(t, r.Err, vss.VSS_E_HOLD_WRITES_TIMEOUT, "written to during the hold")
-			if r.Filesystems[0].SectorsWritten == 0 || r.Filesystems[0].ThawErrno != 0 {
-				t.Errorf("%+v", r.Filesystems[0])
-			}
-		})
-	}
+	onEach(t, func(t *testing.T, fsType string) {
+		v := newVolume(t, fsType)
+		g := startGuard(t, open(t, v), freeze.Options{})
+		mustFreeze(t, g)
+		if errno := v.thaw(); errno != 0 {
+			t.Fatal(errno)
+		}
+		v.write(t, 64<<10)
+		if errno := v.freeze(); errno != 0 {
+			t.Fatal(errno)
+		}
+		r := g.Thaw()
+		wantCode(t, r.Err, vss.VSS_E_HOLD_WRITES_TIMEOUT, "written to during the hold")
+		if r.Filesystems[0].SectorsWritten == 0 || r.Filesystems[0].ThawErrno != 0 {
+			t.Errorf("%+v", r.Filesystems[0])
+		}
+	})
 }
 
 func TestForeignFreezeIsRefusedAndKept(t *testing.T) {
@@ -152,7 +152,7 @@ func TestLimit(t *testing.T) {
 }
 
 func TestKilledGuardIsThawedByTheDaemon(t *testing.T) {
-	vs := []*volume{newVolume(t, "ext4"), newVolume(t, "xfs")}
+	vs := oneOfEach(t)
 	g := startGuard(t, open(t, vs...), freeze.Options{})
 	mustFreeze(t, g)
 	begin := freeze.Now()
@@ -208,7 +208,7 @@ func TestPoliteSignalsDoNotEndAHold(t *testing.T) {
 }
 
 func TestStoppedGuardDoesNotDelayTheRelease(t *testing.T) {
-	vs := []*volume{newVolume(t, "ext4"), newVolume(t, "btrfs")}
+	vs := oneOfEach(t)
 	g := startGuard(t, open(t, vs...), freeze.Options{})
 	mustFreeze(t, g)
 	if err := unix.Kill(g.PID(), unix.SIGSTOP); err != nil {
@@ -235,8 +235,8 @@ func TestStoppedGuardDoesNotDelayTheRelease(t *testing.T) {
 }
 
 func TestStoppedGuardDoesNotOutlastTheLimit(t *testing.T) {
-	v := newVolume(t, "ext4")
-	g := startGuard(t, open(t, v), freeze.Options{Limit: 200 * time.Millisecond})
+	vs := oneOfEach(t)
+	g := startGuard(t, open(t, vs...), freeze.Options{Limit: 200 * time.Millisecond})
 	mustFreeze(t, g)
 	if err := unix.Kill(g.PID(), unix.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -247,25 +247,29 @@ func TestStoppedGuardDoesNotOutlastTheLimit(t *testing.T) {
 		t.Fatal("nobody kept the limit")
 	}
 	eventually(t, 500*time.Millisecond, "thawed", func() bool { return g.Thaw().LastThaw != 0 })
-	if v.wasFrozen() {
-		t.Error("left frozen")
+	for _, v := range vs {
+		if v.wasFrozen() {
+			t.Errorf("%s left frozen", v.mount)
+		}
 	}
 	wantCode(t, g.Thaw().Err, vss.VSS_E_HOLD_WRITES_TIMEOUT, "hold window exceeded")
 }
 
 func TestLazyUnmountDuringHold(t *testing.T) {
-	v := newVolume(t, "ext4")
-	g := startGuard(t, open(t, v), freeze.Options{})
-	mustFreeze(t, g)
-	if err := unix.Unmount(v.mount, unix.MNT_DETACH); err != nil {
-		t.Fatal(err)
-	}
-	if r := g.Thaw(); r.Err != nil {
-		t.Error(r.Err)
-	}
-	if v.wasFrozen() {
-		t.Error("left frozen")
-	}
+	onEach(t, func(t *testing.T, fsType string) {
+		v := newVolume(t, fsType)
+		g := startGuard(t, open(t, v), freeze.Options{})
+		mustFreeze(t, g)
+		if err := unix.Unmount(v.mount, unix.MNT_DETACH); err != nil {
+			t.Fatal(err)
+		}
+		if r := g.Thaw(); r.Err != nil {
+			t.Error(r.Err)
+		}
+		if v.wasFrozen() {
+			t.Error("left frozen")
+		}
+	})
 }
 
 func TestWrongFilesystemIsRefused(t *testing.T) {

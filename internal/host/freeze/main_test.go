@@ -1,9 +1,11 @@
 package freeze_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ const (
 	childIntent = "UMBRA_TEST_FREEZE_INTENT" // folder for the hold intent
 	childLimit  = "UMBRA_TEST_FREEZE_LIMIT"  // of the hold
 	childGuard  = "UMBRA_TEST_FREEZE_GUARD"  // file with the guard program
+	childCgroup = "UMBRA_TEST_FREEZE_CGROUP" // file to enter a cgroup by
 )
 
 func TestMain(m *testing.M) {
@@ -56,11 +59,19 @@ func expeditedIs(before []byte) bool {
 	return false
 }
 
-// holdForEver freezes, prints the guard's PID and waits to be killed.
+// holdForEver freezes, prints the guard's PID and waits to be killed, or, told so
+// by a signal, uses all the memory there is.
 func holdForEver(lines []string) {
+	hungry := make(chan os.Signal, 1)
+	signal.Notify(hungry, unix.SIGUSR1)
 	fail := func(err error) {
 		fmt.Println("child:", err)
 		os.Exit(1)
+	}
+	if procs := os.Getenv(childCgroup); procs != "" {
+		if err := os.WriteFile(procs, []byte("0"), 0o644); err != nil {
+			fail(err)
+		}
 	}
 	program, err := os.ReadFile(os.Getenv(childGuard))
 	if err != nil {
@@ -98,5 +109,8 @@ func holdForEver(lines []string) {
 		fail(err)
 	}
 	fmt.Println("holding")
-	select {}
+	<-hungry
+	for eaten := [][]byte{}; ; {
+		eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20))
+	}
 }

@@ -44,6 +44,27 @@ func TestRecoverAfterTheMountNamespaceDied(t *testing.T) {
 	}
 }
 
+// The daemon dies, and with it the mount namespace that has the only mount of what
+// is held: but for the guard, who is in it and thaws.
+func TestMountNamespaceEndsWithTheDaemon(t *testing.T) {
+	onEach(t, func(t *testing.T, fsType string) {
+		v := newVolume(t, fsType)
+		private := newPrivate(t, v)
+		private.unmount(t)
+		v.mount = private.dir // where the daemon has it
+		d, lines := startFreezingIn(t, "", []string{"unshare", "--mount", "--propagation", "private", "sh", "-c",
+			`mount -t "$0" "$1" "$2" && exec "$3"`, fsType, v.loop, private.dir}, v)
+		if line, err := lines.ReadString('\n'); line != "holding\n" {
+			t.Fatalf("child said %q, %v", line, err)
+		}
+		if err := d.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, time.Second, "the guard thaws and ends", func() bool { return guardEnded(d.guard) })
+		eventually(t, 2*time.Second, "the filesystem, not frozen, goes with the namespace", func() bool { return !private.superblockAlive() })
+	})
+}
+
 // private mounts a volume's device in a namespace of its own only.
 type private struct {
 	v   *volume
@@ -59,13 +80,19 @@ func newPrivate(t *testing.T, v *volume) *private {
 	return p
 }
 
-func (p *private) freezeAndDie(t *testing.T, option string) {
+// unmount ends the mount that everybody sees.
+func (p *private) unmount(t *testing.T) {
 	t.Helper()
 	if err := unix.Unmount(p.v.mount, 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 2*time.Second, "the first mount is gone", func() bool { return !p.superblockAlive() })
 	t.Cleanup(func() { p.rescue() })
+}
+
+func (p *private) freezeAndDie(t *testing.T, option string) {
+	t.Helper()
+	p.unmount(t)
 	script := `mount -o "$4" -t "$1" "$2" "$3" && fsfreeze -f "$3"`
 	out, err := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh",
 		p.v.fsType, p.v.loop, p.dir, option).CombinedOutput()

@@ -31,6 +31,20 @@ type volume struct {
 
 var sizes = map[string]int64{"ext4": 48 << 20, "xfs": 320 << 20, "btrfs": 128 << 20}
 
+// onEach runs a test once for each kind of filesystem.
+func onEach(t *testing.T, test func(t *testing.T, fsType string)) {
+	t.Helper()
+	for _, fsType := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fsType, func(t *testing.T) { test(t, fsType) })
+	}
+}
+
+// oneOfEach is a volume of each kind, for a test that holds them together.
+func oneOfEach(t *testing.T) []*volume {
+	t.Helper()
+	return []*volume{newVolume(t, "ext4"), newVolume(t, "xfs"), newVolume(t, "btrfs")}
+}
+
 func needRoot(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {

@@ -35,7 +35,9 @@ func main() {
 	}
 	threads := c.start()
 	c.practise(threads)
-	// ONFAULT: lock what the rehearsal touched, not the whole address space.
+	spareThreads()
+	c.populate()
+	// ONFAULT: lock what was touched, not the whole address space.
 	if unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|unix.MCL_ONFAULT) != nil {
 		fail("mlockall failed (CAP_IPC_LOCK is needed)")
 	}

@@ -15,7 +15,7 @@ func receive(sock int) (*control, bool) {
 	if !ok || m.Kind != wire.Hello || m.A != wire.Version || m.B == 0 || m.B > wire.MaxFilesystems || len(fds) != 3 {
 		return nil, false
 	}
-	mem, err := unix.Mmap(fds[0], 0, wire.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(fds[0], 0, wire.PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return nil, false
 	}
