@@ -73,7 +73,7 @@ func TestMemoryExhausted(t *testing.T) {
 		go func() { done <- d.cmd.Wait() }()
 		select {
 		case err := <-done:
-			if err == nil || err.Error() != by {
+			if err == nil || !strings.HasPrefix(err.Error(), by) {
 				t.Errorf("the daemon ended with %v, not %s", err, by)
 			}
 		case <-time.After(8 * time.Second):
@@ -100,7 +100,7 @@ func TestMemoryExhausted(t *testing.T) {
 			t.Fatal(err)
 		}
 		eat(t, d)
-		ends(t, d, "exit status 2") // Go's fatal error
+		ends(t, d, "exit status") // Go's fatal error, or the race detector's
 		thawsAndEnds(t, d, vs)
 	})
 	t.Run("daemon and guard wait", func(t *testing.T) {
