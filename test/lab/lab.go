@@ -67,6 +67,23 @@ const bootTime = 90 * time.Second
 // test. The test is skipped without UMBRA_LAB=1.
 func Start(t T, names Machines) *Lab {
 	t.Helper()
+	return start(t, names, "")
+}
+
+// StartSystemd is Start for machines whose first process is Debian's systemd, with
+// journald and udevd, and only what belongs to them beside it; iscsid starts when it
+// is wanted. What they write to /etc and /var outlives their power, so what is
+// enabled is started by PowerOn.
+func StartSystemd(t T, names Machines) *Lab {
+	t.Helper()
+	return start(t, names, systemd)
+}
+
+// systemd is what is behind the role in such a machine's kind.
+const systemd = "+systemd"
+
+func start(t T, names Machines, first string) *Lab {
+	t.Helper()
 	if os.Getenv(Env) != "1" {
 		t.Skipf("virtual machines are started only with %s=1 (make lab)", Env)
 	}
@@ -98,7 +115,7 @@ func Start(t T, names Machines) *Lab {
 	begin := time.Now()
 	roles := map[string]bool{}
 	for _, name := range names {
-		roles[roleOf(name)] = true
+		roles[roleOf(name)+first] = true
 	}
 	var ready map[string]*template
 	if os.Getenv(EnvBoot) != "1" {
@@ -108,7 +125,7 @@ func Start(t T, names Machines) *Lab {
 	}
 	l.hub = newHub()
 	for i, name := range names {
-		m := &Machine{lab: l, Name: name, number: i + 1, kind: roleOf(name), template: ready[roleOf(name)]}
+		m := &Machine{lab: l, Name: name, number: i + 1, kind: roleOf(name) + first, template: ready[roleOf(name)+first]}
 		l.machines[name] = m
 		if err := m.prepare(); err != nil {
 			t.Fatal(err)
@@ -251,7 +268,7 @@ var made struct {
 	image image.Image
 	lock  *os.File
 
-	templates map[string]*template // by role
+	templates map[string]*template // by kind of machine
 	labs      []string             // folders
 }
 

@@ -25,7 +25,7 @@ type Machine struct {
 	Name     string
 	lab      *Lab
 	number   int
-	kind     string    // its role
+	kind     string    // its role, and whether it has systemd
 	template *template // what it begins with, or a template's machine becomes; else nil
 
 	mu      sync.Mutex
@@ -34,7 +34,7 @@ type Machine struct {
 	pid     int
 }
 
-// diskSize is what an array's disk could hold; what it does not hold takes no
+// diskSize is what a disk could hold; what it does not hold takes no
 // room.
 const diskSize = 8 << 30
 
@@ -55,15 +55,33 @@ func (m *Machine) file(kind string) string { return filepath.Join(m.lab.dir, m.N
 
 func (m *Machine) console() string { return filepath.Join(m.lab.logs, m.Name+"-console.log") }
 
-// prepare makes what outlives the machine's power: its disk.
+func (m *Machine) role() string { return strings.TrimSuffix(m.kind, systemd) }
+
+func (m *Machine) hasSystemd() bool { return strings.HasSuffix(m.kind, systemd) }
+
+// disks are what outlives the machine's power, by name, in the order of /dev/vda
+// and so on.
+func (m *Machine) disks() (names []string) {
+	if m.role() == "array" {
+		names = append(names, "store")
+	}
+	if m.hasSystemd() {
+		names = append(names, "state")
+	}
+	return names
+}
+
+// prepare makes the machine's disks.
 func (m *Machine) prepare() error {
-	if m.kind != "array" {
-		return nil
+	for _, d := range m.disks() {
+		if err := os.WriteFile(m.file(d), nil, 0o600); err != nil {
+			return err
+		}
+		if err := os.Truncate(m.file(d), diskSize); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(m.file("disk"), nil, 0o600); err != nil {
-		return err
-	}
-	return os.Truncate(m.file("disk"), diskSize)
+	return nil
 }
 
 // up is a machine that runs.
@@ -214,16 +232,20 @@ func (m *Machine) arguments() []string {
 	if kvm() {
 		args = append(args, "-accel", "kvm")
 	}
+	first := ""
+	if m.hasSystemd() {
+		first = " lab.first=systemd systemd.unit=lab.target systemd.show_status=0 systemd.log_target=journal"
+	}
 	args = append(args, "-accel", "tcg,thread=multi",
 		"-kernel", m.lab.image.Kernel, "-initrd", m.lab.image.Initrd,
 		"-append", strings.Join([]string{"console=ttyS0 quiet loglevel=5 oops=panic panic=-1 mitigations=off tsc=reliable nokaslr edd=off random.trust_cpu=on",
-			"lab.role=" + m.kind}, " "),
+			"lab.role=" + m.role() + first}, " "),
 		"-chardev", "file,id=console,append=on,path="+m.console(), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=control,path="+m.file("control"), "-device", "virtserialport,chardev=control,name=umbra.lab",
 		"-netdev", "stream,id=net,server=off,addr.type=unix,addr.path="+m.file("net"),
 		"-device", "virtio-net-pci,netdev=net,romfile=,host_mtu="+fmt.Sprint(mtu)+",mac="+m.mac())
-	if m.kind == "array" {
-		args = append(args, "-drive", "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file="+m.file("disk"), "-device", "virtio-blk-pci,drive=disk,serial=store")
+	for _, d := range m.disks() {
+		args = append(args, "-drive", "if=none,id="+d+",format=raw,cache=unsafe,discard=unmap,file="+m.file(d), "-device", "virtio-blk-pci,drive="+d+",serial="+d)
 	}
 	return args
 }
@@ -243,6 +265,24 @@ func kvm() bool {
 func (m *Machine) PowerOff() {
 	m.stop()
 	m.lab.t.Logf("%s is off", m.Name)
+}
+
+// WaitOff waits until the machine, which was told to end, is off, and ends the test
+// if it takes more than two minutes. One that is to start again is off, too.
+func (m *Machine) WaitOff() {
+	m.lab.t.Helper()
+	m.mu.Lock()
+	gone := m.gone
+	m.mu.Unlock()
+	if gone == nil {
+		return
+	}
+	select {
+	case <-gone:
+	case <-time.After(patience):
+		m.lab.t.Fatalf("%s does not end:\n%s", m.Name, tail(m.console(), 40))
+	}
+	m.stop()
 }
 
 // PowerOn starts it again, as it was the first time but for its disk.

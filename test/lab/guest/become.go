@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -30,18 +32,65 @@ func become(m wire.Machine) error {
 	if err := unix.Mount("/run/boot_id", "/proc/sys/kernel/random/boot_id", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("the boot's ID: %w", err)
 	}
+	if systemd() {
+		if err := ownState(); err != nil {
+			return fmt.Errorf("what outlives its power: %w", err)
+		}
+	}
 	if err := errors.Join(unix.Sethostname([]byte(m.Name)), os.WriteFile("/etc/hosts", []byte(m.Hosts), 0o644), network(m),
 		os.WriteFile("/etc/iscsi/initiatorname.iscsi", []byte("InitiatorName=iqn.2026-01.io.umbra:"+m.Name+"\n"), 0o600)); err != nil {
 		return err
 	}
 	role, err := role()
-	if err == nil && role == "host" {
-		err = do("iscsid")
-	}
 	if err == nil && role == "array" {
 		err = lookAgain("/dev/vda")
 	}
-	return err
+	switch {
+	case err != nil:
+		return err
+	case systemd(): // what is enabled on this machine
+		return errors.Join(do("systemctl", "daemon-reload"), do("systemctl", "start", "multi-user.target"))
+	case role == "host":
+		return do("iscsid")
+	}
+	return nil
+}
+
+// ownState puts what this machine wrote to /etc and /var over what all have there.
+func ownState() error {
+	disk, err := stateDisk()
+	if err == nil {
+		err = lookAgain(disk)
+	}
+	if err != nil {
+		return err
+	}
+	if do("blkid", disk) != nil { // new
+		if err := do("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1", disk); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(os.MkdirAll("/lab/state", 0o755), unix.Mount(disk, "/lab/state", "ext4", 0, "")); err != nil {
+		return err
+	}
+	for _, d := range []string{"etc", "var"} {
+		upper, work := "/lab/state/"+d, "/lab/state/"+d+".work"
+		if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755), do("modprobe", "overlay"),
+			unix.Mount("overlay", "/"+d, "overlay", 0, "lowerdir=/"+d+",upperdir="+upper+",workdir="+work)); err != nil {
+			return fmt.Errorf("/%s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+func stateDisk() (string, error) {
+	all, _ := filepath.Glob("/sys/block/vd*/serial")
+	for _, s := range all {
+		if b, err := os.ReadFile(s); err == nil && string(bytes.TrimSpace(b)) == "state" {
+			return "/dev/" + filepath.Base(filepath.Dir(s)), nil
+		}
+	}
+	return "", errors.New("it has no disk for it")
 }
 
 func reseed(seed []byte) error {

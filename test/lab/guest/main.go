@@ -1,7 +1,8 @@
 // Command guest is a lab machine's first process, and the one that carries out
 // what the lab asks for. It is two processes: the first brings the machine up
 // and then does nothing but collect children, as somebody must; the second, its
-// child, listens to the lab.
+// child, listens to the lab. On a machine with systemd the first becomes that, and
+// the second is a service (image/content.go).
 package main
 
 import (
@@ -17,7 +18,8 @@ import (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "agent" {
-		say("agent: %v", serve(os.Getenv("LAB_TROUBLE")))
+		trouble, _ := os.ReadFile(troubleFile)
+		say("agent: %v", serve(os.Getenv("LAB_TROUBLE")+string(trouble)))
 		powerOff()
 	}
 	if os.Getpid() != 1 {
@@ -25,6 +27,10 @@ func main() {
 		os.Exit(2)
 	}
 	trouble := bringUp()
+	if systemd() {
+		say("no systemd: %v", handOver(trouble))
+		powerOff()
+	}
 	self, err := os.StartProcess("/init", []string{"/init", "agent"}, &os.ProcAttr{
 		Env:   append(environment(), "LAB_TROUBLE="+strings.Join(trouble, "\n")),
 		Files: []*os.File{nil, os.Stderr, os.Stderr},

@@ -41,13 +41,30 @@ func bringUp() (trouble []string) {
 	if _, err := os.Stat("/sys/kernel/config"); err == nil {
 		try(mount("configfs", "/sys/kernel/config"))
 	}
-	if role == "host" {
+	if role == "host" && !systemd() {
 		try(do("/lib/systemd/systemd-udevd", "--daemon"))
 		try(do("udevadm", "trigger", "--action=add", "--subsystem-match=block", "--subsystem-match=net", "--subsystem-match=virtio-ports"))
 		try(do("udevadm", "settle", "--timeout=20"))
 	}
 	return trouble
 }
+
+// systemd reports whether this machine is to have systemd for its first process.
+func systemd() bool {
+	b, _ := os.ReadFile("/proc/cmdline")
+	return strings.Contains(string(b), "lab.first=systemd")
+}
+
+// handOver makes this process systemd, which starts the agent as a service.
+func handOver(trouble []string) error {
+	if err := os.WriteFile(troubleFile, []byte(strings.Join(trouble, "\n")), 0o600); err != nil {
+		return err
+	}
+	return unix.Exec("/lib/systemd/systemd", []string{"/lib/systemd/systemd"}, nil)
+}
+
+// troubleFile tells the agent what did not work.
+const troubleFile = "/run/lab-trouble"
 
 // role is what the kernel's command line says of this machine.
 func role() (string, error) {

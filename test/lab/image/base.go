@@ -32,7 +32,7 @@ type base struct {
 
 func writeBase(w io.Writer, root, guest string) error {
 	b := &base{root: root, out: newArchive(w), has: map[string]bool{}}
-	for _, step := range []func() error{b.skeleton, b.programs, b.trees, b.kernelModules, b.applets, b.settings,
+	for _, step := range []func() error{b.skeleton, b.programs, b.trees, b.units, b.kernelModules, b.applets, b.settings,
 		func() error { return b.out.copy("init", guest) }, b.out.close} {
 		if err := step(); err != nil {
 			return fmt.Errorf("the machines' base: %w", err)
@@ -103,6 +103,32 @@ func (b *base) trees() error {
 			return b.add(p)
 		})
 		if err != nil && !isMissing(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// units are Debian's, with the links by which those wait for each other that are
+// never disabled.
+func (b *base) units() error {
+	const dir = "usr/lib/systemd/system"
+	for _, u := range units {
+		if err := b.add(dir + "/" + u); err != nil {
+			return err
+		}
+		links, err := filepath.Glob(inTree(b.root, dir+"/*.wants/"+u))
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if err := b.out.symlink(path.Join(dir, filepath.Base(filepath.Dir(l)), u), "../"+u); err != nil {
+				return err
+			}
+		}
+	}
+	for l, to := range enabled {
+		if err := b.out.symlink(l, to); err != nil {
 			return err
 		}
 	}
@@ -182,6 +208,10 @@ func (b *base) linked(full string) error {
 		if err != nil {
 			return fmt.Errorf("%s: its loader: %w", full, err)
 		}
+	}
+	// What loads a library from a folder of its own has loaded its neighbours there.
+	if own, err := filepath.Rel(b.root, filepath.Dir(full)); err == nil {
+		runpath = append(runpath, own)
 	}
 	for _, n := range names {
 		if err := b.library(n, runpath); err != nil {

@@ -18,16 +18,33 @@ var programs = []string{
 	"usr/sbin/nvme", "usr/sbin/multipath", "usr/sbin/multipathd", "usr/sbin/kpartx", "usr/sbin/nbd-client",
 	"usr/sbin/exportfs", "usr/sbin/rpc.nfsd", "usr/sbin/rpc.mountd", "usr/sbin/mount.nfs", "usr/sbin/mount.nfs4", "usr/sbin/umount.nfs", "usr/sbin/umount.nfs4",
 	"usr/lib/systemd/systemd-journald", "usr/bin/journalctl",
+	"usr/lib/systemd/systemd", "usr/lib/systemd/systemd-shutdown", "usr/lib/systemd/system-generators/systemd-fstab-generator", "usr/bin/systemctl", "usr/bin/systemd-sysusers", "usr/bin/systemd-analyze",
 	"usr/bin/sg_inq", "usr/bin/sg_vpd", "usr/bin/sg_luns", "usr/bin/ip",
 }
 
 // trees are folders taken whole. The programs among them bring their libraries.
 var trees = []string{
-	"usr/lib/udev", "usr/lib/multipath", "usr/lib/modprobe.d", "usr/share/mke2fs", "etc/lvm", "etc/nvme", "etc/iscsi", "etc/udev", "etc/mke2fs.conf", "etc/netconfig", "var/lib/nfs",
+	"usr/lib/udev", "usr/lib/multipath", "usr/lib/modprobe.d", "usr/share/mke2fs", "etc/lvm", "etc/nvme", "etc/iscsi", "etc/udev", "etc/mke2fs.conf", "etc/netconfig", "var/lib/nfs", "usr/lib/open-iscsi",
 }
 
 // unneeded is left out of the trees.
 var unneeded = []string{"usr/lib/udev/hwdb.d", "usr/lib/udev/rules.d/60-nfs.rules", "usr/lib/udev/rules.d/99-nfs.rules"} // NFS: a program for each device, and most hosts have none of it
+
+// units are those of Debian's that a machine with systemd has: what brings it up
+// and down, and what the scenarios need. (All of them would take a minute.)
+var units = []string{
+	"basic.target", "sysinit.target", "local-fs.target", "local-fs-pre.target", "remote-fs.target", "remote-fs-pre.target", "swap.target", "slices.target", "sockets.target", "timers.target", "paths.target",
+	"network.target", "network-pre.target", "network-online.target", "multi-user.target", "shutdown.target", "reboot.target", "poweroff.target", "umount.target", "final.target",
+	"systemd-reboot.service", "systemd-poweroff.service", "systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket",
+	"systemd-udevd.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
+	"iscsid.service", "iscsid.socket", "open-iscsi.service",
+}
+
+// enabled are links that Debian makes when the packages are installed.
+var enabled = map[string]string{
+	"etc/systemd/system/sockets.target.wants/iscsid.socket":      "/lib/systemd/system/iscsid.socket",
+	"etc/systemd/system/sysinit.target.wants/open-iscsi.service": "/lib/systemd/system/open-iscsi.service",
+}
 
 // libraries are opened by name, when a program needs them.
 var libraries = []string{"libgcc_s.so.1"}
@@ -48,6 +65,27 @@ var loaded = map[string][]string{
 
 // files are written by the lab.
 var files = map[string]string{
+	"etc/machine-id": "0123456789abcdef0123456789abcdef\n", // without one, systemd enables whatever there is
+	// What a machine with systemd boots into before it is somebody; what is enabled
+	// starts after that (guest/become.go).
+	"usr/lib/systemd/system/lab.target": `[Unit]
+Description=Nobody's machine
+Requires=basic.target
+Wants=lab-agent.service
+After=basic.target lab-agent.service
+AllowIsolate=yes
+`,
+	"usr/lib/systemd/system/lab-agent.service": `[Unit]
+Description=The lab's hand
+[Service]
+Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb
+ExecStartPre=/bin/udevadm trigger --action=add --subsystem-match=block --subsystem-match=net --subsystem-match=virtio-ports
+ExecStartPre=/bin/udevadm settle --timeout=20
+ExecStart=/init agent
+StandardError=append:/dev/console
+OOMScoreAdjust=-1000
+TimeoutStopSec=5s
+`,
 	"etc/exports": "", // exportfs wants one
 	"etc/hosts":   "127.0.0.1 localhost\n",
 	"etc/nsswitch.conf": `passwd: files

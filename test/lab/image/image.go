@@ -122,7 +122,7 @@ func baseOf(cache, root, guest string) (string, error) {
 }
 
 // layout is raised when the code that writes the base changes what it writes.
-const layout = 3
+const layout = 4
 
 func digest(cache, guest string) (string, error) {
 	h := sha256.New()
@@ -136,7 +136,7 @@ func digest(cache, guest string) (string, error) {
 			return "", err
 		}
 	}
-	lists, err := json.Marshal([]any{layout, programs, trees, unneeded, libraries, modules, loaded, files})
+	lists, err := json.Marshal([]any{layout, programs, trees, unneeded, libraries, modules, loaded, files, units, enabled})
 	if err != nil {
 		return "", err
 	}
