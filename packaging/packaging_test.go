@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/umbra-vss/umbra/internal/daemon"
+	"github.com/umbra-vss/umbra/internal/host/freeze"
+	"github.com/umbra-vss/umbra/internal/outlive"
 )
 
 // unit is a parsed unit file: "Section.Key" to its values in order.
@@ -114,6 +116,28 @@ func TestDaemonUnitThaws(t *testing.T) {
 	// systemd refuses clone3 under it; the guard then has no cgroup of its own.
 	if v := u["Service.RestrictNamespaces"]; len(v) > 0 {
 		t.Errorf("RestrictNamespaces=%s keeps the freeze guard in the daemon's cgroup", v)
+	}
+}
+
+// TestUnitsMakeCgroups: the top of the hierarchy is writable for who has
+// CAP_DAC_OVERRIDE only, and the services have not. Without these folders, what must
+// outlive a unit is in the unit's cgroup and is killed with it.
+func TestUnitsMakeCgroups(t *testing.T) {
+	for file, folders := range map[string][]string{
+		"systemd/umbra.service":       {freeze.CgroupFolder, outlive.CgroupFolder},
+		"systemd/umbra-array.service": {outlive.CgroupFolder},
+	} {
+		made := " "
+		for _, c := range readUnit(t, file)["Service.ExecStartPre"] {
+			if args, ok := strings.CutPrefix(c, "-+/bin/mkdir -p "); ok {
+				made += args + " "
+			}
+		}
+		for _, f := range folders {
+			if !strings.Contains(made, " /sys/fs/cgroup/"+f+" ") {
+				t.Errorf("%s does not make the cgroup %s", file, f)
+			}
+		}
 	}
 }
 

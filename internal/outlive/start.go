@@ -23,8 +23,11 @@ type Program struct {
 	Memory uint64   // most bytes of data it may have, each process of it
 }
 
+// CgroupFolder is where the programs' cgroups are, at the top of the version 2
+// hierarchy. A service that may not make it there finds it made by its unit.
+const CgroupFolder = "umbra-data"
+
 const (
-	parentCgroup = "umbra-data"
 	// The least likely to be killed but for those that must never be.
 	oomScore = "-900"
 )
@@ -96,7 +99,7 @@ func enter(pid int, name string) {
 	if err != nil || len(infos) == 0 || name == "" {
 		return
 	}
-	dir := filepath.Join(infos[0].Mountpoint, parentCgroup, name)
+	dir := filepath.Join(infos[0].Mountpoint, CgroupFolder, name)
 	if os.MkdirAll(dir, 0o755) != nil {
 		return
 	}
@@ -109,7 +112,7 @@ func Leave(name string) {
 	if err != nil || len(infos) == 0 {
 		return
 	}
-	dir := filepath.Join(infos[0].Mountpoint, parentCgroup)
+	dir := filepath.Join(infos[0].Mountpoint, CgroupFolder)
 	for range 20 { // it is empty some time after its last process has ended
 		err := unix.Rmdir(filepath.Join(dir, name))
 		if err == nil || err != unix.EBUSY {

@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const cgroupFolder = "umbra-freeze-guard"
+// CgroupFolder is where the guards' cgroups are, at the top of the version 2
+// hierarchy. A service that may not make it there finds it made by its unit.
+const CgroupFolder = "umbra-freeze-guard"
 
 var cgroupSerial atomic.Uint64
 
@@ -46,7 +48,7 @@ func cgroupParent() string {
 	if err != nil || len(infos) == 0 {
 		return ""
 	}
-	return filepath.Join(infos[0].Mountpoint, cgroupFolder)
+	return filepath.Join(infos[0].Mountpoint, CgroupFolder)
 }
 
 // removeCgroup removes the guard's cgroup, and the folder with the last one.
