@@ -31,7 +31,8 @@ func devices(n lun.NAA, host string) (out []string) {
 		}
 		st, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
 		f.Close()
-		if err == nil && strings.HasPrefix(unix.ByteSliceToString(st.File_name[:]), "umbra/"+n.String()+"/"+host) {
+		of, found := strings.CutPrefix(unix.ByteSliceToString(st.File_name[:]), "umbra/"+n.String()+"/")
+		if err == nil && found && (host == "" || of == host) {
 			out = append(out, dev)
 		}
 	}
@@ -79,7 +80,9 @@ func Attach(path string, n lun.NAA, host string, write bool) error {
 		copy(c.Info.File_name[:63], "umbra/"+n.String()+"/"+host)
 		err = unix.IoctlLoopConfigure(int(l.Fd()), &c)
 		if err == nil && write {
-			err = unix.IoctlSetPointerInt(int(l.Fd()), unix.BLKROSET, 0) // the flag of who had the device before
+			if err = unix.IoctlSetPointerInt(int(l.Fd()), unix.BLKROSET, 0); err != nil { // the flag of who had the device before
+				_, _ = unix.IoctlRetInt(int(l.Fd()), unix.LOOP_CLR_FD)
+			}
 		}
 		l.Close()
 		if !errors.Is(err, unix.EBUSY) {
