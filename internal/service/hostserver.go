@@ -55,7 +55,10 @@ func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanReq
 		}
 		named = append(named, n)
 	}
+	// Those of providers that are programs of their own come when these are loaded.
+	lerr := v.S.Providers.Load(ctx)
 	ds, err := v.S.Originals.Rescan(ctx, named...)
+	err = vss.Join("", err, lerr)
 	out := &vssv1.ListLUNsResponse{Error: rpc.ErrorToProto(err)}
 	for _, d := range ds {
 		out.Luns = append(out.Luns, v.originalProto(ctx, d))

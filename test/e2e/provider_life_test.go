@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/site"
+	"github.com/umbra-vss/umbra/provider/loopdisk"
 	"github.com/umbra-vss/umbra/requester"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -55,8 +56,9 @@ func TestForeignProviderLife(t *testing.T) {
 		reached := filepath.Join(w.TempDir(), "reached")
 		w.armOn(w.a, "provider.EndPrepareSnapshots=touch("+reached+")+sleep(1s)")
 		var wg sync.WaitGroup
+		var set createdSet
 		var err error
-		wg.Go(func() { _, err = w.tryCreate("app-rollback", w.mount) })
+		wg.Go(func() { set, err = w.tryCreate("app-rollback", w.mount) })
 		eventually(w, "EndPrepareSnapshots", 20*time.Second, exists(reached))
 		again := w.program(w.a).PID
 		if again == 0 || again == pid {
@@ -68,6 +70,9 @@ func TestForeignProviderLife(t *testing.T) {
 		wg.Wait()
 		w.must(err)
 		w.armOn(w.a, "")
+		_, err = w.a.Umbra(w.ctx, "delete", "set", set.SetID.String())
+		w.must(err)
+		w.nothing()
 	})
 
 	w.run("upgrade", func(g *fixture) {
@@ -118,6 +123,42 @@ func TestForeignProviderLife(t *testing.T) {
 		_, err = w.b.Umbra(w.ctx, "delete", "set", set.SetID.String())
 		w.must(err)
 		w.must(replace(w.b, w.manifest))
+	})
+
+	// A boot takes loop devices away, and with them the provider's LUNs.
+	w.run("boot", func(g *fixture) {
+		w := w.with(g)
+		set := w.create("app-rollback", w.mount)
+		im, err := w.importOn(w.b, set.doc)
+		w.must(err)
+		w.reboot(w.b, im)
+		w.must(w.b.StartDaemon(w.ctx, nil))
+		got, err := os.ReadFile(w.b.Path(filepath.Join(im.Copies[0].DeviceObject, "hello")))
+		if err != nil || string(got) != "before" {
+			w.Errorf("after a boot the copy says %q, %v", got, err)
+		}
+		if len(w.rules(w.b, "10-umbra-naa.*")) != 1 {
+			w.Error("the copy is not hidden")
+		}
+		_, err = w.b.Umbra(w.ctx, "delete", "set", set.SetID.String())
+		w.must(err)
+
+		w.a.StopDaemon()
+		_, err = w.a.Run(w.ctx, "umount", w.mount)
+		w.must(err)
+		w.must(loopdisk.Detach(w.naa))
+		w.must(w.a.StartDaemon(w.ctx, nil))
+		if d := loopdisk.Devices(w.naa); len(d) != 0 {
+			w.Fatalf("too early: %v", d)
+		}
+		_, err = w.a.Umbra(w.ctx, "rescan")
+		w.must(err)
+		devices := loopdisk.Devices(w.naa)
+		if len(devices) != 1 {
+			w.Fatalf("after umbra rescan the original has the devices %v", devices)
+		}
+		_, err = w.a.Run(w.ctx, "mount", devices[0], w.mount)
+		w.must(err)
 	})
 
 	// What the suite says of Umbra's own provider, of the sample, and of one that

@@ -17,6 +17,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -234,7 +235,34 @@ func (r *Recovery) rescan(ctx context.Context, cs []catalog.Copy) ([]block.Devic
 	if err := r.Host.Hide(ctx, luns); err != nil {
 		return nil, err
 	}
-	return r.Host.Rescan(ctx, luns)
+	ds, err := r.Host.Rescan(ctx, luns)
+	shown, lerr := r.showAgain(ctx, cs, ds)
+	if shown {
+		ds, err = r.Host.Rescan(ctx, luns)
+	}
+	return ds, vss.Join("", lerr, err)
+}
+
+// showAgain has providers that are programs of their own show those copies again
+// that are not here: after a boot nobody else makes devices of theirs. Repeats are
+// tolerated (provider.md 3).
+func (r *Recovery) showAgain(ctx context.Context, cs []catalog.Copy, ds []block.Device) (shown bool, failed error) {
+	missing := map[vss.ID][]lun.Info{}
+	for _, c := range cs {
+		for _, a := range c.Attachments {
+			if r.Providers.Foreign(c.Prop.ProviderID) != nil && !slices.ContainsFunc(ds, func(d block.Device) bool { return lun.Match(a.LUN, withIdentity(a.LUN, d.LUN)) == nil }) {
+				missing[c.Prop.ProviderID] = append(missing[c.Prop.ProviderID], a.LUN)
+			}
+		}
+	}
+	for id, luns := range missing {
+		p, err := r.Providers.Get(id)
+		if err == nil {
+			err = registry.Checked(ctx, p, "LocateLUNs", p.LocateLUNs(ctx, luns))
+		}
+		failed, shown = vss.Join("", failed, err), shown || err == nil
+	}
+	return shown, failed
 }
 
 // reattach finds where the copy's LUNs are now, for its caller to record, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -82,6 +83,18 @@ func (r *Registry) remember(ctx context.Context, id vss.ID, stores []provider.Ba
 		}
 		return err
 	})
+}
+
+// Load loads all providers that are programs of their own, all at once.
+func (r *Registry) Load(ctx context.Context) error {
+	ps := r.proxies()
+	errs := make([]error, len(ps))
+	var wg sync.WaitGroup
+	for i, p := range ps {
+		wg.Go(func() { errs[i] = Checked(ctx, p, "OnLoad", p.OnLoad(ctx)) })
+	}
+	wg.Wait()
+	return vss.Join("", errs...)
 }
 
 // Close ends all providers' programs.
