@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -126,6 +127,14 @@ type Copy struct {
 	Sources     []lun.Info          `json:"sources"`
 	BootID      string              `json:"boot_id"`              // attachments are of this boot
 	ShareType   string              `json:"share_type,omitempty"` // the file server it is shared by, if it is
+	Groups      []Group             `json:"groups,omitempty"`     // that show it to LVM under another identity
+}
+
+// Group is a volume group that some copies of a set lie in, as LVM sees it here.
+type Group struct {
+	Original     string       `json:"original"`
+	OriginalUUID string       `json:"original_uuid"`
+	Identity     lvm.Identity `json:"identity"`
 }
 
 // BlockDevices are the copy's block devices, the superblock's first. Records of
@@ -189,7 +198,7 @@ type Volume struct {
 // Intent is something begun outside whose end is not recorded yet.
 type Intent struct {
 	ID      uint64    `json:"id"`
-	Kind    string    `json:"kind"` // create, import, delete, expose, share, cleanup
+	Kind    string    `json:"kind"` // create, import, delete, expose, share, group, cleanup
 	Role    Role      `json:"role,omitempty"`
 	SetID   vss.ID    `json:"set_id"`
 	Object  string    `json:"object,omitempty"` // copy ID or path

@@ -19,6 +19,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/host/lvm"
+	"github.com/umbra-vss/umbra/internal/host/regroup"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
@@ -239,6 +240,25 @@ func (m *Machine) Surface(ctx context.Context, r surface.Request) (surface.Devic
 // TakeDown ends what Surface made.
 func (m *Machine) TakeDown(ctx context.Context, d surface.Device, lazily bool) error {
 	return m.surfacer().TakeDown(ctx, d, lazily)
+}
+
+// IdentifyGroup makes an identity for a volume group that is to be shown.
+func (m *Machine) IdentifyGroup(ctx context.Context, name string, g regroup.Group) (lvm.Identity, error) {
+	return m.shower().Identify(ctx, name, g)
+}
+
+// ShowGroup shows a volume group to LVM under another identity.
+func (m *Machine) ShowGroup(ctx context.Context, g regroup.Group) error {
+	return m.shower().Show(ctx, g)
+}
+
+// EndGroup takes ShowGroup back.
+func (m *Machine) EndGroup(ctx context.Context, id lvm.Identity, force bool) error {
+	return m.shower().End(ctx, id, force)
+}
+
+func (m *Machine) shower() regroup.Shower {
+	return regroup.Shower{Surfacer: m.surfacer(), LVM: hide.LVMDir, Read: m.PhysicalVolume}
 }
 
 func (m *Machine) surfacer() *surface.Surfacer {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/umbra-vss/umbra/internal/array/identity"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -100,13 +101,31 @@ func renderFamily(f Family) string {
 // hidden LUNs.
 const MappedPrefix = "UMBRA-VOLUME-"
 
+// GroupPrefix begins the UUIDs of device-mapper devices that are disks of a volume
+// group which was given another identity. LVM's programs see them; nobody else is
+// to look at them, nor to activate anything because they came.
+const GroupPrefix = "UMBRA-GROUP-"
+
+// groupEffects are what an event of such a disk says, and of the group's volumes,
+// which begin like their originals: they have the links that their group gives
+// them, and none by what is on them.
+var groupEffects = strings.Join([]string{
+	`ENV{UDISKS_IGNORE}="1"`,
+	`ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"`,
+	`ENV{DM_UDEV_DISABLE_DISK_RULES_FLAG}="1"`,
+	`ENV{DM_UDEV_DISABLE_OTHER_RULES_FLAG}="1"`,
+	`ENV{UMBRA_GROUP}="1"`,
+}, ", ")
+
 const mappedFile = "10-umbra-mapped.rules"
 
 // renderMapped writes the rules that hide what is put together from hidden LUNs.
 // What its maker told udev comes with two events only; this holds for all.
 func renderMapped() string {
-	return rulesFile("Written by Umbra: volumes put together from LUNs of shadow copies stay out of\n# sight.",
-		[]string{`ATTR{dm/uuid}=="` + MappedPrefix + `*"`}, effects)
+	hidden := []string{`ATTR{dm/uuid}=="` + MappedPrefix + `*"`}
+	named := []string{`ATTR{dm/uuid}=="` + GroupPrefix + `*"`, `ATTR{dm/uuid}=="LVM-` + lvm.Mark + `*"`}
+	return rulesFile("Written by Umbra: volumes put together from LUNs of shadow copies stay out of\n# sight.", hidden, effects) +
+		strings.ReplaceAll(rulesFile("Volume groups that umbra expose --new-identity named are seen by LVM, and found by\n# nothing that is on them.", named, groupEffects), "umbra_end", "umbra_group_end")
 }
 
 // conditionsOf are the matches that find a LUN, one rule each. Disks and their

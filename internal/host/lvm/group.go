@@ -14,6 +14,8 @@ type Group struct {
 	Sequence uint64 // goes up with every change of the group
 	Disks    []PhysicalVolume
 	Volumes  []LogicalVolume
+
+	extent uint64 // bytes
 }
 
 // PhysicalVolume is a disk of a group.
@@ -101,6 +103,7 @@ func parseGroup(text string) (Group, error) {
 		return in("extent_size", err)
 	}
 	extent *= sector
+	g.extent = extent
 	disks := s.sections["physical_volumes"]
 	if disks == nil || len(disks.order) == 0 || len(disks.order) > maxDisks {
 		return in("physical_volumes", errors.New("none, or too many"))

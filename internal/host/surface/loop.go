@@ -61,10 +61,12 @@ func (s *Surfacer) makeLoop(ctx context.Context, below block.Device, offset, len
 	config.Info.Offset, config.Info.Sizelimit = offset, length
 	config.Info.Flags = unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_DIRECT_IO
 	copy(config.Info.File_name[:unix.LO_NAME_SIZE-1], s.loopName())
-	path, err := takeLoop(ctx, &config)
+	taken, err := takeLoop(ctx, &config)
 	if err != nil {
 		return block.Device{}, err
 	}
+	path := taken.Name()
+	taken.Close()
 	d, err := block.Inspect(ctx, path)
 	if err != nil {
 		return block.Device{}, err
@@ -76,24 +78,24 @@ func (s *Surfacer) makeLoop(ctx context.Context, below block.Device, offset, len
 	return d, nil
 }
 
-// takeLoop gives the configuration to a free loop device.
-func takeLoop(ctx context.Context, config *unix.LoopConfig) (string, error) {
+// takeLoop gives the configuration to a free loop device, and returns it open.
+func takeLoop(ctx context.Context, config *unix.LoopConfig) (*os.File, error) {
 	control, err := os.OpenFile("/dev/loop-control", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", refuse(vss.VSS_E_VOLUME_NOT_SUPPORTED, "/dev/loop-control", "the volume is a part of a LUN, and this kernel has neither that partition nor loop devices",
+		return nil, refuse(vss.VSS_E_VOLUME_NOT_SUPPORTED, "/dev/loop-control", "the volume is a part of a LUN, and this kernel has neither that partition nor loop devices",
 			"Load the loop driver (modprobe loop) and import again", err)
 	}
 	defer control.Close()
 	for deadline := time.Now().Add(patience); ; {
 		if err := ctx.Err(); err != nil {
-			return "", err
+			return nil, err
 		}
-		path, err := tryLoop(control, config)
+		path, f, err := tryLoop(control, config)
 		if err == nil {
-			return path, nil
+			return f, nil
 		}
 		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENXIO) || time.Now().After(deadline) {
-			return "", refuse(vss.VSS_E_UNEXPECTED, path, "no loop device could be made over the LUN", "Try again; if it stays, look at the kernel log", err)
+			return nil, refuse(vss.VSS_E_UNEXPECTED, path, "no loop device could be made over the LUN", "Try again; if it stays, look at the kernel log", err)
 		}
 		select { // somebody else was faster
 		case <-ctx.Done():
@@ -102,25 +104,28 @@ func takeLoop(ctx context.Context, config *unix.LoopConfig) (string, error) {
 	}
 }
 
-func tryLoop(control *os.File, config *unix.LoopConfig) (string, error) {
+func tryLoop(control *os.File, config *unix.LoopConfig) (string, *os.File, error) {
 	n, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.LOOP_CTL_GET_FREE, 0)
 	if errno != 0 {
-		return "", errno
+		return "", nil, errno
 	}
 	path := fmt.Sprintf("/dev/loop%d", n)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) { // a container's /dev
 		if err := unix.Mknod(path, unix.S_IFBLK|0o660, int(unix.Mkdev(7, uint32(n)))); err != nil && !errors.Is(err, unix.EEXIST) {
-			return path, err
+			return path, nil, err
 		}
 	}
 	// For writing: closing it is then seen by those who watch /dev for want of
 	// device events.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return path, err
+		return path, nil, err
 	}
-	defer unix.Close(fd)
-	return path, unix.IoctlLoopConfigure(fd, config)
+	if err := unix.IoctlLoopConfigure(fd, config); err != nil {
+		unix.Close(fd)
+		return path, nil, err
+	}
+	return path, os.NewFile(uintptr(fd), path), nil
 }
 
 // openNamed opens a device by a node that has the LUN's name, since that is what

@@ -16,6 +16,8 @@ import (
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
+	"github.com/umbra-vss/umbra/internal/host/lvm"
+	"github.com/umbra-vss/umbra/internal/host/regroup"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/service/registry"
 	"github.com/umbra-vss/umbra/lun"
@@ -43,6 +45,10 @@ type Host interface {
 	Detach(ctx context.Context, d block.Device) error
 	Abandon(ctx context.Context, d block.Device) error
 	Unhide(ctx context.Context, luns []lun.Info) error
+	// A volume group under another identity (package regroup).
+	IdentifyGroup(ctx context.Context, name string, g regroup.Group) (lvm.Identity, error)
+	ShowGroup(ctx context.Context, g regroup.Group) error
+	EndGroup(ctx context.Context, id lvm.Identity, force bool) error
 }
 
 // Keeper manages copies. One exists per service; its methods are safe for

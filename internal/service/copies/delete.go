@@ -193,6 +193,9 @@ func giveBack(ctx context.Context, p provider.Hardware, device string, l lun.Inf
 // what is still there. By force a device in use is left to its users: then used
 // is true.
 func (k *Keeper) detach(ctx context.Context, c *catalog.Copy, shared map[string]bool, force bool) (used bool, err error) {
+	if err := k.endGroupsOf(ctx, c, force); err != nil {
+		return false, err
+	}
 	here, err := k.attached(ctx, *c)
 	if err != nil {
 		return false, err

@@ -94,6 +94,17 @@ func (k *Keeper) Expose(ctx context.Context, session, id vss.ID, folder string) 
 
 // exposable refuses copies that cannot be exposed, here or by anybody.
 func (k *Keeper) exposable(op string, c catalog.Copy) error {
+	if err := k.lasting(op, c); err != nil {
+		return err
+	}
+	if c.Prop.ExposedName != "" {
+		return &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: c.Prop.SnapshotID.String(), Reason: "the copy is exposed at " + c.Prop.ExposedName, Remedy: "Unexpose it first"}
+	}
+	return nil
+}
+
+// lasting refuses copies that are not here, or not for as long as an exposure is.
+func (k *Keeper) lasting(op string, c catalog.Copy) error {
 	id := c.Prop.SnapshotID.String()
 	switch {
 	case c.BootID != k.BootID: // where it was attached may be another disk by now
@@ -102,13 +113,12 @@ func (k *Keeper) exposable(op string, c catalog.Copy) error {
 	case !c.Prop.Attributes.Has(vss.ATTR_PERSISTENT) || c.Prop.Attributes.Has(vss.ATTR_CLIENT_ACCESSIBLE):
 		return &vss.Error{Code: vss.VSS_E_UNSUPPORTED_CONTEXT, Op: op, Object: id, Reason: "only copies of the contexts app-rollback and nas-rollback can be exposed",
 			Remedy: "Read the copy through its device object " + c.Prop.DeviceObject + ", which needs no expose"}
-	case c.Prop.ExposedName != "":
-		return &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: id, Reason: "the copy is exposed at " + c.Prop.ExposedName, Remedy: "Unexpose it first"}
 	}
 	return nil
 }
 
-// Unexpose takes the mount or the share away; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
+// Unexpose takes the mount or the share away, or of a copy that has neither the
+// volume group it is shown in; the copy stays. VSS_E_OBJECT_NOT_FOUND for a
 // copy that is unknown or not exposed, VSS_E_VOLUME_IN_USE while somebody uses
 // it.
 func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
@@ -121,6 +131,9 @@ func (k *Keeper) Unexpose(ctx context.Context, id vss.ID) error {
 	c, err := k.Get(op, id)
 	if err != nil {
 		return err
+	}
+	if c.Prop.ExposedName == "" && len(c.Groups) > 0 {
+		return k.endGroupsOf(ctx, &c, false)
 	}
 	if c.Prop.ExposedName == "" {
 		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: id.String(), Reason: "the copy is not exposed", Remedy: "See umbra list copies"}

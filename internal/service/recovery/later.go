@@ -195,6 +195,7 @@ func (r *Recovery) bringBack(ctx context.Context, id vss.ID) error {
 	}
 	r.reshare(ctx, id)
 	delete(r.missing, id)
+	r.regroup(ctx, c)
 	r.event(ctx, catalog.Event{Level: "info", Name: "recovery.copy-found", SetID: c.Prop.SnapshotSetID, Object: id.String(),
 		Message: "a copy that was missing is attached again"})
 	return nil

@@ -92,6 +92,10 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 			if err = r.Keeper.UndoShare(ctx, in); err == nil {
 				err = r.closeIntent(ctx, in)
 			}
+		case "group":
+			if err = r.Keeper.UndoGroup(ctx, in); err == nil {
+				err = r.closeIntent(ctx, in)
+			}
 		case "cleanup":
 			err = r.keepCleanup(ctx, in)
 		}
@@ -102,6 +106,7 @@ func (r *Recovery) Run(ctx context.Context, thawed []freeze.Recovered) {
 	}
 	r.copies(ctx)
 	r.shares(ctx)
+	r.groups(ctx)
 }
 
 func (r *Recovery) event(ctx context.Context, e catalog.Event) {

@@ -18,6 +18,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/freeze"
 	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/internal/host/partition"
+	"github.com/umbra-vss/umbra/internal/host/regroup"
 	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/host/volume"
 	"github.com/umbra-vss/umbra/lun"
@@ -38,6 +39,7 @@ type Host struct {
 	events   chan string
 	volumes  map[string]volume.Volume
 	surfaced map[string]surface.Device // by path
+	groups   map[string]regroup.Group  // that are shown, by UUID
 	seq      uint64
 	exposed  []string // LUNs that appeared while no rule hid them
 	presents map[string]func(*block.Device)
@@ -49,7 +51,7 @@ const Never = time.Duration(-1)
 // NewHost returns a machine with nothing attached.
 func NewHost(j *Journal, arrays ...*Array) *Host {
 	return &Host{Journal: j, Arrays: arrays, devices: map[string]block.Device{}, hidden: map[string]bool{}, mounts: map[string]string{},
-		late: map[string]time.Duration{}, hooks: map[string]func(context.Context) error{}, volumes: map[string]volume.Volume{}, surfaced: map[string]surface.Device{}, presents: map[string]func(*block.Device){}, seq: 10}
+		late: map[string]time.Duration{}, hooks: map[string]func(context.Context) error{}, volumes: map[string]volume.Volume{}, surfaced: map[string]surface.Device{}, groups: map[string]regroup.Group{}, presents: map[string]func(*block.Device){}, seq: 10}
 }
 
 // On makes a method call f first, and fail if f does; nil takes it back.
@@ -121,6 +123,7 @@ func (h *Host) Reboot() {
 	clear(h.devices)
 	clear(h.mounts)
 	clear(h.surfaced)
+	clear(h.groups)
 }
 
 // Hide and the rest implement the interfaces of the service's jobs.
@@ -300,6 +303,63 @@ func (h *Host) TakeDown(ctx context.Context, d surface.Device, lazily bool) erro
 	return nil
 }
 
+// Groups are the volume groups that are shown under another identity, by name.
+func (h *Host) Groups() map[string]regroup.Group {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string]regroup.Group{}
+	for _, g := range h.groups {
+		all[g.Identity.Name] = g
+	}
+	return all
+}
+
+// IdentifyGroup makes an identity.
+func (h *Host) IdentifyGroup(ctx context.Context, name string, g regroup.Group) (lvm.Identity, error) {
+	if err := h.hook(ctx, "IdentifyGroup"); err != nil {
+		return lvm.Identity{}, err
+	}
+	id := lvm.Identity{Name: name, UUID: lvm.Mark + "-" + vss.NewID().String()[:4], Disks: map[string]string{}, Volumes: map[string]string{}}
+	for _, d := range g.Disks {
+		id.Disks[d.UUID] = "new-" + d.UUID
+	}
+	for v := range g.Volumes {
+		id.Volumes[v] = "new-" + v
+	}
+	return id, nil
+}
+
+// ShowGroup shows a group on LUNs that are attached.
+func (h *Host) ShowGroup(ctx context.Context, g regroup.Group) error {
+	if err := h.hook(ctx, "ShowGroup"); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range g.Disks {
+		if have, ok := h.devices[d.LUN.LUN.Name()]; !ok || have.DiskSeq != d.LUN.DiskSeq {
+			return gone("show volume group", d.LUN.Path)
+		}
+	}
+	h.Journal.add("ShowGroup")
+	h.groups[g.Identity.UUID] = g
+	return nil
+}
+
+// EndGroup ends a group; none is fine.
+func (h *Host) EndGroup(ctx context.Context, id lvm.Identity, force bool) error {
+	if err := h.hook(ctx, "EndGroup"); err != nil && !force {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.groups[id.UUID]; ok {
+		h.Journal.add("EndGroup")
+		delete(h.groups, id.UUID)
+	}
+	return nil
+}
+
 // clear ends what stands on a disk; h.mu is held.
 func (h *Host) clear(disk block.Device) {
 	maps.DeleteFunc(h.surfaced, func(_ string, d surface.Device) bool { return d.DiskSeq == disk.DiskSeq })
@@ -432,6 +492,13 @@ func (h *Host) Detach(ctx context.Context, d block.Device) error {
 	for _, n := range h.mounts {
 		if n == name {
 			return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "detach", Object: d.Path, Reason: "it is mounted", Remedy: "Unmount it"}
+		}
+	}
+	for _, g := range h.groups {
+		for _, x := range g.Disks {
+			if x.LUN.LUN.Name() == name {
+				return &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "detach", Object: d.Path, Reason: "a volume group lies on it", Remedy: "End it"}
+			}
 		}
 	}
 	h.Journal.add("Detach")
