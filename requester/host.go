@@ -177,14 +177,40 @@ type Set struct {
 	Count              int                `json:"snapshots_count"`
 	Snapshots          []vss.SnapshotProp `json:"snapshots,omitempty"`
 	LUNs               []LUN              `json:"luns,omitempty"`
+	LogicalVolumes     []LogicalVolume    `json:"logical_volumes,omitempty"` // that the copies were made of
 	Copies             []CopyStatus       `json:"copies,omitempty"`
 	Timeline           []Phase            `json:"timeline,omitempty"`
 	Err                *vss.Error         `json:"error,omitempty"`
 }
 
+// LogicalVolume is a volume of LVM that a copy was made of: what it is called where
+// it was copied, and what on this machine, if LVM sees it here under another
+// identity. UUIDs are LVM's.
+type LogicalVolume struct {
+	SnapshotID   vss.ID           `json:"snapshot_id"`
+	Group        string           `json:"group"`
+	GroupUUID    string           `json:"group_uuid"`
+	Name         string           `json:"name"`
+	UUID         string           `json:"uuid"`
+	Disks        []PhysicalVolume `json:"physical_volumes,omitempty"`
+	NewGroup     string           `json:"new_group,omitempty"`
+	NewGroupUUID string           `json:"new_group_uuid,omitempty"`
+	NewUUID      string           `json:"new_uuid,omitempty"`
+	Path         string           `json:"path,omitempty"` // /dev/GROUP/VOLUME
+}
+
+// PhysicalVolume is a disk that a logical volume lies on: where it is on the copy's
+// LUN, and what it is called.
+type PhysicalVolume struct {
+	UUID    string `json:"uuid"`
+	LUN     string `json:"lun"`
+	Offset  uint64 `json:"offset"`
+	NewUUID string `json:"new_uuid,omitempty"`
+}
+
 func setOf(p *vssv1.Set) Set {
 	s := Set{ID: idOf(p.SetId), Role: p.Role, State: p.State, Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp),
-		OriginatingMachine: p.OriginatingMachine, Count: int(p.SnapshotsCount), LUNs: lunsOf(p.Luns), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline), Err: rpc.ErrorFromProto(p.Error)}
+		OriginatingMachine: p.OriginatingMachine, Count: int(p.SnapshotsCount), LUNs: lunsOf(p.Luns), LogicalVolumes: logicalVolumesOf(p.LogicalVolumes), Copies: copiesOf(p.Copies), Timeline: phasesOf(p.Timeline), Err: rpc.ErrorFromProto(p.Error)}
 	for _, c := range p.Snapshots {
 		s.Snapshots = append(s.Snapshots, propOf(c))
 	}

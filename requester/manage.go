@@ -68,3 +68,29 @@ func (b *BackupComponents) UnexposeSnapshot(ctx context.Context, id vss.ID) erro
 	_, err := call(ctx, b, "UnexposeSnapshot", rpcs.UnexposeSnapshot, &vssv1.SnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:]})
 	return err
 }
+
+// ExposeVolumeGroups shows the volume groups of LVM that a copy, or the copies of a
+// set, lie in to this machine's LVM, read-only, under a new name and new UUIDs, and
+// returns the volumes that can be read there. It is an exposure beside the others.
+// With no name each group is called as its original, with "_" and the first digits
+// of the set's ID. VSS has no such call.
+//
+// E_INVALIDARG for copies on no logical volume, for a name that is none and one
+// for several groups; VSS_E_OBJECT_ALREADY_EXISTS if they are shown or the name is
+// taken; VSS_E_NOT_SUPPORTED without LVM; else as ExposeSnapshot.
+func (b *BackupComponents) ExposeVolumeGroups(ctx context.Context, id vss.ID, name string) ([]LogicalVolume, error) {
+	r, err := call(ctx, b, "ExposeSnapshot", rpcs.ExposeSnapshot, &vssv1.ExposeSnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:], NewIdentity: true, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return logicalVolumesOf(r.LogicalVolumes), nil
+}
+
+// UnexposeVolumeGroups takes the volume groups of a copy, or of a set's copies,
+// away; UnexposeSnapshot does so, too, of a copy that is exposed in no other way.
+// VSS_E_OBJECT_NOT_FOUND if none is shown, VSS_E_VOLUME_IN_USE while a volume of one
+// is in use.
+func (b *BackupComponents) UnexposeVolumeGroups(ctx context.Context, id vss.ID) error {
+	_, err := call(ctx, b, "UnexposeSnapshot", rpcs.UnexposeSnapshot, &vssv1.SnapshotRequest{Token: b.sessionToken(), SnapshotId: id[:], NewIdentity: true})
+	return err
+}

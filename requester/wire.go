@@ -20,7 +20,20 @@ func propOf(p *vssv1.SnapshotProp) vss.SnapshotProp {
 	return vss.SnapshotProp{SnapshotID: idOf(p.SnapshotId), SnapshotSetID: idOf(p.SnapshotSetId), SnapshotsCount: int(p.SnapshotsCount),
 		DeviceObject: p.DeviceObject, BlockDevice: p.BlockDevice, OriginalVolumeName: p.OriginalVolumeName, OriginatingMachine: p.OriginatingMachine,
 		ServiceMachine: p.ServiceMachine, ExposedName: p.ExposedName, ExposedPath: p.ExposedPath, ProviderID: idOf(p.ProviderId),
-		Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp), Status: vss.SnapshotState(p.Status)}
+		Attributes: vss.Attributes(p.Attributes), CreationTimestamp: vss.Timestamp(p.CreationTimestamp), Status: vss.SnapshotState(p.Status), VolumeGroup: p.VolumeGroup}
+}
+
+func logicalVolumesOf(ps []*vssv1.LogicalVolume) []LogicalVolume {
+	var out []LogicalVolume
+	for _, p := range ps {
+		v := LogicalVolume{SnapshotID: idOf(p.SnapshotId), Group: p.Group, GroupUUID: p.GroupUuid, Name: p.Name, UUID: p.Uuid,
+			NewGroup: p.NewGroup, NewGroupUUID: p.NewGroupUuid, NewUUID: p.NewUuid, Path: p.Path}
+		for _, d := range p.Disks {
+			v.Disks = append(v.Disks, PhysicalVolume{UUID: d.Uuid, LUN: d.Lun, Offset: d.Offset, NewUUID: d.NewUuid})
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 func providerOf(p *vssv1.ProviderProp) vss.ProviderProp {

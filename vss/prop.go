@@ -14,6 +14,7 @@ type SnapshotProp struct {
 	ServiceMachine     string        `json:"service_machine"`     // its service created the copy
 	ExposedName        string        `json:"exposed_name"`        // folder or share, "" if hidden
 	ExposedPath        string        `json:"exposed_path"`        // shared subtree, "" if local
+	VolumeGroup        string        `json:"volume_group"`        // Umbra's own: that LVM sees the copy in, under another identity; "" if in none
 	ProviderID         ID            `json:"provider_id"`         //
 	Attributes         Attributes    `json:"attributes"`          //
 	CreationTimestamp  Timestamp     `json:"creation_timestamp"`  // the instant of the copy

@@ -75,12 +75,21 @@ is named as on the machine that has the original.`,
 				fmt.Fprintln(w, "COPY\tSET\tORIGINAL\tFROM\tMADE\tPATH\tDEVICE\tEXPOSED")
 				for _, c := range cs {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.SnapshotID, c.SnapshotSetID, c.OriginalVolumeName, c.OriginatingMachine,
-						timeText(c.CreationTimestamp), orElse(c.DeviceObject, "-"), c.BlockDevice, orElse(c.ExposedName, "-"))
+						timeText(c.CreationTimestamp), orElse(c.DeviceObject, "-"), c.BlockDevice, orElse(exposures(c), "-"))
 				}
 			})
 		})
 	}
 	return c
+}
+
+// exposures are the folder or share, and the volume group, of a copy.
+func exposures(c vss.SnapshotProp) string {
+	all := c.ExposedName
+	if c.VolumeGroup != "" {
+		all = strings.TrimPrefix(all+", volume group "+c.VolumeGroup, ", ")
+	}
+	return all
 }
 
 func (a *app) listProviders() *cobra.Command {
@@ -295,6 +304,10 @@ func (a *app) showCmd() *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", l.SnapshotID, l.Name, bytesText(l.Size))
 			}
 			fmt.Fprintln(w)
+			if len(s.LogicalVolumes) > 0 {
+				printLogical(w, s.LogicalVolumes)
+				fmt.Fprintln(w)
+			}
 			for _, c := range s.Copies {
 				if c.Err != nil {
 					fmt.Fprintf(w, "%s\tnot imported\t%v\n", c.SnapshotID, c.Err)
@@ -303,6 +316,22 @@ func (a *app) showCmd() *cobra.Command {
 			timeline(w, s.Timeline)
 		})
 	}}
+}
+
+// printLogical writes what logical volumes and their disks are called: where they
+// were copied and, if LVM sees them here, on this machine.
+func printLogical(w io.Writer, vs []requester.LogicalVolume) {
+	fmt.Fprintln(w, "COPY\tLOGICAL VOLUME\tUUID\tGROUP'S UUID\tHERE\tUUID HERE\tGROUP'S UUID HERE")
+	for _, v := range vs {
+		fmt.Fprintf(w, "%s\t%s/%s\t%s\t%s\t%s\t%s\t%s\n", v.SnapshotID, v.Group, v.Name, v.UUID, v.GroupUUID, orElse(v.Path, "-"), orElse(v.NewUUID, "-"), orElse(v.NewGroupUUID, "-"))
+		for _, d := range v.Disks {
+			where := "on " + d.LUN
+			if d.Offset > 0 {
+				where += fmt.Sprintf(" at %d", d.Offset)
+			}
+			fmt.Fprintf(w, "  physical volume\t%s\t%s\t-\t-\t%s\t-\n", where, d.UUID, orElse(d.NewUUID, "-"))
+		}
+	}
 }
 
 func (a *app) statusCmd() *cobra.Command {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,19 +31,36 @@ func (a *app) session(ctx context.Context, fn func(*requester.BackupComponents) 
 }
 
 func (a *app) exposeCmd() *cobra.Command {
-	var share, path string
+	var share, path, group string
+	var newIdentity bool
 	c := &cobra.Command{
-		Use:   "expose COPY [FOLDER]",
-		Short: "Mount a copy on an empty folder, or share it, read-only",
+		Use:   "expose COPY|SET [FOLDER]",
+		Short: "Mount a copy on an empty folder, share it, or show its volume group to LVM, read-only",
 		Long: `Mount an imported, persistent copy read-only on an existing empty folder, with
 the options that are right for a clone beside its original. Its files are
 readable without this under the copy's PATH (umbra list copies).
 
 With --share instead of a folder, make the copy, or a part of it, available to
 other machines, read-only, by the file server that the daemon's configuration
-names in [share].`,
-		Example: "  umbra expose 3f0e...  /mnt/db\n  umbra expose 3f0e...  --share db --path data/2026",
+names in [share].
+
+With --new-identity, let this machine's LVM see the volume group that a copy, or
+the copies of a set, lie in: under another name and with other UUIDs, so that it
+can be here beside the original. It has the volumes that the set has copies of, as
+/dev/GROUP/VOLUME, read-only; nothing is written to the copy. umbra show SET says
+what is called how. Mount a volume read-only and as a clone: -o ro,noload for
+ext4, -o ro,nouuid,norecovery for XFS.`,
+		Example: "  umbra expose 3f0e...  /mnt/db\n  umbra expose 3f0e...  --share db --path data/2026\n  umbra expose 77aa...  --new-identity --vg-name data_monday",
 		Args: args(func(cmd *cobra.Command, as []string) error {
+			if newIdentity {
+				if cmd.Flags().Changed("share") || cmd.Flags().Changed("path") {
+					return errors.New("--new-identity is an exposure of its own, without --share and --path")
+				}
+				return cobra.ExactArgs(1)(cmd, as)
+			}
+			if cmd.Flags().Changed("vg-name") {
+				return errors.New("--vg-name needs --new-identity")
+			}
 			if cmd.Flags().Changed("share") {
 				return cobra.ExactArgs(1)(cmd, as)
 			}
@@ -54,6 +73,15 @@ names in [share].`,
 			id, err := parseID(as[0])
 			if err != nil {
 				return err
+			}
+			if newIdentity {
+				return a.session(cmd.Context(), func(bc *requester.BackupComponents) error {
+					vs, err := bc.ExposeVolumeGroups(cmd.Context(), id, group)
+					if err != nil {
+						return err
+					}
+					return a.emit(vs, func(w io.Writer) { printLogical(w, vs) })
+				})
 			}
 			attr, how, name := vss.ATTR_EXPOSED_REMOTELY, "shared as", share
 			if !cmd.Flags().Changed("share") {
@@ -70,24 +98,36 @@ names in [share].`,
 	}
 	c.Flags().StringVar(&share, "share", "", "share the copy under this name; \"\" lets the service choose one")
 	c.Flags().StringVar(&path, "path", "", "share only this folder, a path from the copy's root")
+	c.Flags().BoolVar(&newIdentity, "new-identity", false, "show the volume group to LVM under a new name and new UUIDs")
+	c.Flags().StringVar(&group, "vg-name", "", "call the group so; without it, as its original, with the first digits of the set's ID")
 	return c
 }
 
 func (a *app) unexposeCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "unexpose COPY|FOLDER|SHARE", Short: "Take an exposure away; the copy stays",
-		Example: "  umbra unexpose /mnt/db",
+		Use: "unexpose COPY|SET|FOLDER|SHARE|GROUP", Short: "Take an exposure away; the copy stays",
+		Long: `Take an exposure away: a mount, a share, or a volume group that expose
+--new-identity showed. A copy that is exposed in several ways loses its mount or
+share; name the group, or the set, to end the group.`,
+		Example: "  umbra unexpose /mnt/db\n  umbra unexpose data_monday",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, as []string) error {
 			ctx := cmd.Context()
 			return a.session(ctx, func(bc *requester.BackupComponents) error {
 				id, err := vss.ParseID(as[0])
+				unexpose := bc.UnexposeSnapshot
 				if err != nil {
-					if id, err = exposedAt(ctx, bc, as[0]); err != nil {
-						return err
+					var group bool
+					if id, group, err = exposedAt(ctx, bc, as[0]); group {
+						unexpose = bc.UnexposeVolumeGroups
 					}
+				} else if cs, qerr := bc.QuerySnapshotsOf(ctx, requester.QueryFilter{Set: id}); qerr == nil && len(cs) > 0 {
+					unexpose = bc.UnexposeVolumeGroups // of the set
 				}
-				if err := bc.UnexposeSnapshot(ctx, id); err != nil {
+				if err == nil {
+					err = unexpose(ctx, id)
+				}
+				if err != nil {
 					return err
 				}
 				return a.emit(map[string]string{"copy": id.String()}, func(w io.Writer) { fmt.Fprintf(w, "%s is no longer exposed.\n", id) })
@@ -96,18 +136,23 @@ func (a *app) unexposeCmd() *cobra.Command {
 	}
 }
 
-// exposedAt finds the copy exposed at a folder or by a share.
-func exposedAt(ctx context.Context, bc *requester.BackupComponents, where string) (vss.ID, error) {
+// exposedAt finds the copy exposed at a folder, by a share, or in a volume group.
+func exposedAt(ctx context.Context, bc *requester.BackupComponents, where string) (id vss.ID, group bool, err error) {
 	cs, err := bc.QuerySnapshots(ctx)
 	if err != nil {
-		return vss.GUIDNull, err
+		return vss.GUIDNull, false, err
 	}
 	for _, c := range cs {
 		if c.ExposedName == where {
-			return c.SnapshotID, nil
+			return c.SnapshotID, false, nil
 		}
 	}
-	return vss.GUIDNull, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "UnexposeSnapshot", Object: where, Reason: "no copy is exposed there", Remedy: "See umbra list copies"}
+	for _, c := range cs {
+		if slices.Contains(strings.Split(c.VolumeGroup, ", "), where) {
+			return c.SnapshotID, true, nil
+		}
+	}
+	return vss.GUIDNull, false, &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "UnexposeSnapshot", Object: where, Reason: "no copy is exposed there", Remedy: "See umbra list copies"}
 }
 
 func (a *app) deleteCmd() *cobra.Command {

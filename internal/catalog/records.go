@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"strings"
 	"time"
 
 	"github.com/umbra-vss/umbra/document"
@@ -149,6 +150,16 @@ func (c Copy) BlockDevices() []Surface {
 			Device: a.Device, Major: a.Major, Minor: a.Minor, DiskSeq: a.DiskSeq, Size: a.Size}
 	}
 	return all
+}
+
+// SetGroups replaces the copy's groups, and the property that names them.
+func (c *Copy) SetGroups(gs []Group) {
+	c.Groups = gs
+	var names []string
+	for _, g := range gs {
+		names = append(names, g.Identity.Name)
+	}
+	c.Prop.VolumeGroup = strings.Join(names, ", ")
 }
 
 // LUNState is where a LUN that an import touched stands.

@@ -174,6 +174,7 @@ func (v Server) ShowSet(ctx context.Context, req *connect.Request[vssv1.SetReque
 			for _, c := range cs {
 				out.Snapshots = append(out.Snapshots, snapshotProto(c.Prop))
 			}
+			out.LogicalVolumes = logicalProto(s.Description, cs)
 			return err
 		}
 		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: "ShowSet", Object: id.String(), Reason: "this machine neither created nor imported such a set", Remedy: "See umbra list sets"}

@@ -2,9 +2,12 @@ package service
 
 import (
 	"context"
+	"slices"
 
 	"connectrpc.com/connect"
 
+	"github.com/umbra-vss/umbra/document"
+	"github.com/umbra-vss/umbra/internal/catalog"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/session"
@@ -40,6 +43,9 @@ func (v Server) ExposeSnapshot(ctx context.Context, req *connect.Request[vssv1.E
 		return nil, err
 	}
 	m := req.Msg
+	if m.NewIdentity {
+		return v.exposeGroups(ctx, o.id, m)
+	}
 	var name string
 	switch vss.Attributes(m.Attributes) {
 	case vss.ATTR_EXPOSED_LOCALLY:
@@ -63,8 +69,49 @@ func (v Server) UnexposeSnapshot(ctx context.Context, req *connect.Request[vssv1
 	if _, _, err := v.enter(ctx, session.UnexposeSnapshot, req.Msg.Token); err != nil {
 		return nil, err
 	}
-	if err := v.S.Keeper.Unexpose(ctx, idOf(req.Msg.SnapshotId)); err != nil {
+	unexpose := v.S.Keeper.Unexpose
+	if req.Msg.NewIdentity {
+		unexpose = v.S.Keeper.UnexposeGroups
+	}
+	if err := unexpose(ctx, idOf(req.Msg.SnapshotId)); err != nil {
 		return nil, err
 	}
 	return empty, nil
+}
+
+// exposeGroups shows the volume groups of a copy or a set to LVM.
+func (v Server) exposeGroups(ctx context.Context, session vss.ID, m *vssv1.ExposeSnapshotRequest) (*connect.Response[vssv1.ExposeSnapshotResponse], error) {
+	if m.Attributes != 0 || m.PathFromRoot != "" {
+		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "ExposeSnapshot", Reason: "a volume group is exposed neither as a folder nor as a share, and whole", Remedy: "Give no attribute and no path"}
+	}
+	set, groups, err := v.S.Keeper.ExposeGroups(ctx, session, idOf(m.SnapshotId), m.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := &vssv1.ExposeSnapshotResponse{}
+	err = v.S.Catalog.View(func(t *catalog.Tx) error {
+		d, cs, err := described(t, set)
+		for _, l := range logicalProto(d, cs) {
+			if slices.ContainsFunc(groups, func(g catalog.Group) bool { return g.Identity.UUID == l.NewGroupUuid }) {
+				out.LogicalVolumes = append(out.LogicalVolumes, l)
+			}
+		}
+		return err
+	})
+	return connect.NewResponse(out), err
+}
+
+// described is a set, as it was imported or made here, with its copies.
+func described(t *catalog.Tx, id vss.ID) (*document.SnapshotSet, []catalog.Copy, error) {
+	cs, err := t.CopiesOf(id)
+	for _, role := range []catalog.Role{catalog.Imported, catalog.Created} {
+		if err != nil {
+			return nil, nil, err
+		}
+		var s catalog.Set
+		if s, _, err = t.Set(role, id); err == nil && s.Description != nil {
+			return s.Description, cs, nil
+		}
+	}
+	return nil, cs, err
 }

@@ -41,56 +41,56 @@ type members struct {
 // original's, "_" and the first digits of the set's ID. It is an exposure beside
 // the others: the copy may be mounted or shared as well.
 //
-// E_INVALIDARG for copies on no logical volume and for a name that is none, or is
+// It returns the set's ID and the groups. E_INVALIDARG for copies on no logical
+// volume and for a name that is none, or is
 // meant for several groups; VSS_E_OBJECT_ALREADY_EXISTS if the groups are shown
 // already or the name is taken; VSS_E_UNSUPPORTED_CONTEXT as of Expose;
 // VSS_E_NOT_SUPPORTED without LVM.
-func (k *Keeper) ExposeGroups(ctx context.Context, session, id vss.ID, name string) ([]catalog.Group, error) {
+func (k *Keeper) ExposeGroups(ctx context.Context, session, id vss.ID, name string) (set vss.ID, shown []catalog.Group, err error) {
 	const op = "ExposeSnapshot"
 	release, err := k.Turn(ctx)
 	if err != nil {
-		return nil, err
+		return set, nil, err
 	}
 	defer release()
 	all, err := k.groupsOf(op, id)
 	if err != nil {
-		return nil, err
+		return set, nil, err
 	}
 	if len(all) == 0 {
-		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: id.String(), Reason: "it lies on no logical volume of LVM, so there is no volume group to show",
+		return set, nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: id.String(), Reason: "it lies on no logical volume of LVM, so there is no volume group to show",
 			Remedy: "Expose it without --new-identity"}
 	}
 	var wanted []members
 	for _, m := range all {
 		for _, c := range m.copies {
 			if err := k.lasting(op, c); err != nil {
-				return nil, err
+				return set, nil, err
 			}
 		}
-		if _, shown := m.shown(); !shown {
+		if _, already := m.shown(); !already {
 			wanted = append(wanted, m)
 		}
 	}
 	if len(wanted) == 0 {
 		g, _ := all[0].shown()
-		return nil, &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: id.String(), Reason: "its volume group is shown as " + g.Identity.Name, Remedy: "Unexpose it first"}
+		return set, nil, &vss.Error{Code: vss.VSS_E_OBJECT_ALREADY_EXISTS, Op: op, Object: id.String(), Reason: "its volume group is shown as " + g.Identity.Name, Remedy: "Unexpose it first"}
 	}
 	if name != "" && len(wanted) > 1 {
-		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: name, Reason: fmt.Sprintf("the set lies in %d volume groups, which cannot all have one name", len(wanted)),
+		return set, nil, &vss.Error{Code: vss.E_INVALIDARG, Op: op, Object: name, Reason: fmt.Sprintf("the set lies in %d volume groups, which cannot all have one name", len(wanted)),
 			Remedy: "Give no name, or name a copy of each group"}
 	}
-	var done []catalog.Group
 	for _, m := range wanted {
 		g, err := k.showGroup(ctx, op, session, m, cmp.Or(name, m.name+"_"+m.set.Bare()[:8]))
 		if err != nil {
-			for _, d := range done { // all or none
+			for _, d := range shown { // all or none
 				err = errors.Join(err, k.endGroup(context.WithoutCancel(ctx), m.set, d, false))
 			}
-			return nil, err
+			return set, nil, err
 		}
-		done = append(done, g)
+		shown = append(shown, g)
 	}
-	return done, nil
+	return all[0].set, shown, nil
 }
 
 func (k *Keeper) showGroup(ctx context.Context, op string, session vss.ID, m members, name string) (catalog.Group, error) {
@@ -142,7 +142,7 @@ func (k *Keeper) showGroup(ctx context.Context, op string, session vss.ID, m mem
 			if err != nil || !found {
 				return errors.Join(err, notFound(op, c.Prop.SnapshotID))
 			}
-			c.Groups = append(c.Groups, g)
+			c.SetGroups(append(c.Groups, g))
 			if err := t.PutCopy(c); err != nil {
 				return err
 			}
@@ -208,8 +208,8 @@ func (k *Keeper) ForgetGroup(ctx context.Context, set vss.ID, g catalog.Group) e
 			return err
 		}
 		for _, c := range cs {
-			n := len(c.Groups)
-			if c.Groups = slices.DeleteFunc(c.Groups, sameGroup(g)); len(c.Groups) != n {
+			if slices.ContainsFunc(c.Groups, sameGroup(g)) {
+				c.SetGroups(slices.DeleteFunc(c.Groups, sameGroup(g)))
 				if err := t.PutCopy(c); err != nil {
 					return err
 				}
@@ -230,7 +230,7 @@ func (k *Keeper) endGroupsOf(ctx context.Context, c *catalog.Copy, force bool) e
 		if err := k.endGroup(ctx, c.Prop.SnapshotSetID, g, force); err != nil {
 			return err
 		}
-		c.Groups = slices.DeleteFunc(c.Groups, sameGroup(g))
+		c.SetGroups(slices.DeleteFunc(c.Groups, sameGroup(g)))
 	}
 	return nil
 }

@@ -2694,6 +2694,7 @@ type SnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	SnapshotId    []byte                 `protobuf:"bytes,2,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	NewIdentity   bool                   `protobuf:"varint,3,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"` // of UnexposeSnapshot: end the volume groups; the ID may be a set's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2742,6 +2743,13 @@ func (x *SnapshotRequest) GetSnapshotId() []byte {
 	return nil
 }
 
+func (x *SnapshotRequest) GetNewIdentity() bool {
+	if x != nil {
+		return x.NewIdentity
+	}
+	return false
+}
+
 type SnapshotProp struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	SnapshotId         []byte                 `protobuf:"bytes,1,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
@@ -2758,6 +2766,7 @@ type SnapshotProp struct {
 	Attributes         uint32                 `protobuf:"varint,12,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	CreationTimestamp  int64                  `protobuf:"varint,13,opt,name=creation_timestamp,json=creationTimestamp,proto3" json:"creation_timestamp,omitempty"`
 	Status             int32                  `protobuf:"varint,14,opt,name=status,proto3" json:"status,omitempty"`
+	VolumeGroup        string                 `protobuf:"bytes,15,opt,name=volume_group,json=volumeGroup,proto3" json:"volume_group,omitempty"` // that LVM sees it in, under another identity
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -2888,6 +2897,13 @@ func (x *SnapshotProp) GetStatus() int32 {
 		return x.Status
 	}
 	return 0
+}
+
+func (x *SnapshotProp) GetVolumeGroup() string {
+	if x != nil {
+		return x.VolumeGroup
+	}
+	return ""
 }
 
 type ProviderProp struct {
@@ -3109,6 +3125,7 @@ type ExposeSnapshotRequest struct {
 	PathFromRoot  string                 `protobuf:"bytes,3,opt,name=path_from_root,json=pathFromRoot,proto3" json:"path_from_root,omitempty"`
 	Attributes    uint32                 `protobuf:"varint,4,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	NewIdentity   bool                   `protobuf:"varint,6,opt,name=new_identity,json=newIdentity,proto3" json:"new_identity,omitempty"` // instead of attributes: show the volume groups to LVM; the ID may be a set's, the name is a group's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3178,11 +3195,19 @@ func (x *ExposeSnapshotRequest) GetName() string {
 	return ""
 }
 
+func (x *ExposeSnapshotRequest) GetNewIdentity() bool {
+	if x != nil {
+		return x.NewIdentity
+	}
+	return false
+}
+
 type ExposeSnapshotResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Exposed       string                 `protobuf:"bytes,1,opt,name=exposed,proto3" json:"exposed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Exposed        string                 `protobuf:"bytes,1,opt,name=exposed,proto3" json:"exposed,omitempty"`
+	LogicalVolumes []*LogicalVolume       `protobuf:"bytes,2,rep,name=logical_volumes,json=logicalVolumes,proto3" json:"logical_volumes,omitempty"` // with new_identity: those that are shown
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ExposeSnapshotResponse) Reset() {
@@ -3222,6 +3247,199 @@ func (x *ExposeSnapshotResponse) GetExposed() string {
 	return ""
 }
 
+func (x *ExposeSnapshotResponse) GetLogicalVolumes() []*LogicalVolume {
+	if x != nil {
+		return x.LogicalVolumes
+	}
+	return nil
+}
+
+// LogicalVolume is a volume of LVM that a copy was made of, and what it is called
+// here if its group is shown under another identity.
+type LogicalVolume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SnapshotId    []byte                 `protobuf:"bytes,1,opt,name=snapshot_id,json=snapshotId,proto3" json:"snapshot_id,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	GroupUuid     string                 `protobuf:"bytes,3,opt,name=group_uuid,json=groupUuid,proto3" json:"group_uuid,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Uuid          string                 `protobuf:"bytes,5,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Disks         []*PhysicalVolume      `protobuf:"bytes,6,rep,name=disks,proto3" json:"disks,omitempty"`
+	NewGroup      string                 `protobuf:"bytes,7,opt,name=new_group,json=newGroup,proto3" json:"new_group,omitempty"` // this and the rest: empty if it is not shown
+	NewGroupUuid  string                 `protobuf:"bytes,8,opt,name=new_group_uuid,json=newGroupUuid,proto3" json:"new_group_uuid,omitempty"`
+	NewUuid       string                 `protobuf:"bytes,9,opt,name=new_uuid,json=newUuid,proto3" json:"new_uuid,omitempty"`
+	Path          string                 `protobuf:"bytes,10,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogicalVolume) Reset() {
+	*x = LogicalVolume{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogicalVolume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogicalVolume) ProtoMessage() {}
+
+func (x *LogicalVolume) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogicalVolume.ProtoReflect.Descriptor instead.
+func (*LogicalVolume) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *LogicalVolume) GetSnapshotId() []byte {
+	if x != nil {
+		return x.SnapshotId
+	}
+	return nil
+}
+
+func (x *LogicalVolume) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetGroupUuid() string {
+	if x != nil {
+		return x.GroupUuid
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetDisks() []*PhysicalVolume {
+	if x != nil {
+		return x.Disks
+	}
+	return nil
+}
+
+func (x *LogicalVolume) GetNewGroup() string {
+	if x != nil {
+		return x.NewGroup
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetNewGroupUuid() string {
+	if x != nil {
+		return x.NewGroupUuid
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetNewUuid() string {
+	if x != nil {
+		return x.NewUuid
+	}
+	return ""
+}
+
+func (x *LogicalVolume) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+type PhysicalVolume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Lun           string                 `protobuf:"bytes,2,opt,name=lun,proto3" json:"lun,omitempty"` // of the copy
+	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	NewUuid       string                 `protobuf:"bytes,4,opt,name=new_uuid,json=newUuid,proto3" json:"new_uuid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PhysicalVolume) Reset() {
+	*x = PhysicalVolume{}
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PhysicalVolume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PhysicalVolume) ProtoMessage() {}
+
+func (x *PhysicalVolume) ProtoReflect() protoreflect.Message {
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PhysicalVolume.ProtoReflect.Descriptor instead.
+func (*PhysicalVolume) Descriptor() ([]byte, []int) {
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *PhysicalVolume) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *PhysicalVolume) GetLun() string {
+	if x != nil {
+		return x.Lun
+	}
+	return ""
+}
+
+func (x *PhysicalVolume) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *PhysicalVolume) GetNewUuid() string {
+	if x != nil {
+		return x.NewUuid
+	}
+	return ""
+}
+
 type AsyncRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AsyncId       string                 `protobuf:"bytes,1,opt,name=async_id,json=asyncId,proto3" json:"async_id,omitempty"`
@@ -3231,7 +3449,7 @@ type AsyncRequest struct {
 
 func (x *AsyncRequest) Reset() {
 	*x = AsyncRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3461,7 @@ func (x *AsyncRequest) String() string {
 func (*AsyncRequest) ProtoMessage() {}
 
 func (x *AsyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[48]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3474,7 @@ func (x *AsyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncRequest.ProtoReflect.Descriptor instead.
 func (*AsyncRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{48}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AsyncRequest) GetAsyncId() string {
@@ -3276,7 +3494,7 @@ type AsyncWaitRequest struct {
 
 func (x *AsyncWaitRequest) Reset() {
 	*x = AsyncWaitRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3506,7 @@ func (x *AsyncWaitRequest) String() string {
 func (*AsyncWaitRequest) ProtoMessage() {}
 
 func (x *AsyncWaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[49]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3519,7 @@ func (x *AsyncWaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncWaitRequest.ProtoReflect.Descriptor instead.
 func (*AsyncWaitRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{49}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AsyncWaitRequest) GetAsyncId() string {
@@ -3331,7 +3549,7 @@ type AsyncStatus struct {
 
 func (x *AsyncStatus) Reset() {
 	*x = AsyncStatus{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3561,7 @@ func (x *AsyncStatus) String() string {
 func (*AsyncStatus) ProtoMessage() {}
 
 func (x *AsyncStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[50]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3574,7 @@ func (x *AsyncStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncStatus.ProtoReflect.Descriptor instead.
 func (*AsyncStatus) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{50}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AsyncStatus) GetResult() uint32 {
@@ -3407,7 +3625,7 @@ type CopyStatus struct {
 
 func (x *CopyStatus) Reset() {
 	*x = CopyStatus{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3419,7 +3637,7 @@ func (x *CopyStatus) String() string {
 func (*CopyStatus) ProtoMessage() {}
 
 func (x *CopyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[51]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3432,7 +3650,7 @@ func (x *CopyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyStatus.ProtoReflect.Descriptor instead.
 func (*CopyStatus) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{51}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CopyStatus) GetSnapshotId() []byte {
@@ -3476,7 +3694,7 @@ type Phase struct {
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3488,7 +3706,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[52]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3501,7 +3719,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{52}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Phase) GetName() string {
@@ -3542,7 +3760,7 @@ type AsyncCancelResponse struct {
 
 func (x *AsyncCancelResponse) Reset() {
 	*x = AsyncCancelResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +3772,7 @@ func (x *AsyncCancelResponse) String() string {
 func (*AsyncCancelResponse) ProtoMessage() {}
 
 func (x *AsyncCancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[53]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +3785,7 @@ func (x *AsyncCancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AsyncCancelResponse.ProtoReflect.Descriptor instead.
 func (*AsyncCancelResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{53}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AsyncCancelResponse) GetResult() uint32 {
@@ -3597,7 +3815,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3609,7 +3827,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[54]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3622,7 +3840,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{54}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Progress) GetPhase() string {
@@ -3675,7 +3893,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3905,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[55]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3918,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{55}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StatusResponse) GetHostName() string {
@@ -3761,7 +3979,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +3991,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[56]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +4004,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{56}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *JoinRequest) GetBundle() []byte {
@@ -3806,7 +4024,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3818,7 +4036,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[57]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3831,7 +4049,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{57}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *JoinResponse) GetArrayId() string {
@@ -3857,7 +4075,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +4087,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[58]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +4100,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{58}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -3905,7 +4123,7 @@ type Array struct {
 
 func (x *Array) Reset() {
 	*x = Array{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3917,7 +4135,7 @@ func (x *Array) String() string {
 func (*Array) ProtoMessage() {}
 
 func (x *Array) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[59]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3930,7 +4148,7 @@ func (x *Array) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Array.ProtoReflect.Descriptor instead.
 func (*Array) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{59}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Array) GetId() string {
@@ -3977,7 +4195,7 @@ type RescanRequest struct {
 
 func (x *RescanRequest) Reset() {
 	*x = RescanRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3989,7 +4207,7 @@ func (x *RescanRequest) String() string {
 func (*RescanRequest) ProtoMessage() {}
 
 func (x *RescanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[60]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4002,7 +4220,7 @@ func (x *RescanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RescanRequest.ProtoReflect.Descriptor instead.
 func (*RescanRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{60}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RescanRequest) GetLuns() []string {
@@ -4021,7 +4239,7 @@ type DetachLUNRequest struct {
 
 func (x *DetachLUNRequest) Reset() {
 	*x = DetachLUNRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4251,7 @@ func (x *DetachLUNRequest) String() string {
 func (*DetachLUNRequest) ProtoMessage() {}
 
 func (x *DetachLUNRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[61]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +4264,7 @@ func (x *DetachLUNRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetachLUNRequest.ProtoReflect.Descriptor instead.
 func (*DetachLUNRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{61}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DetachLUNRequest) GetLun() string {
@@ -4065,7 +4283,7 @@ type ListLUNsRequest struct {
 
 func (x *ListLUNsRequest) Reset() {
 	*x = ListLUNsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4077,7 +4295,7 @@ func (x *ListLUNsRequest) String() string {
 func (*ListLUNsRequest) ProtoMessage() {}
 
 func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[62]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4090,7 +4308,7 @@ func (x *ListLUNsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsRequest.ProtoReflect.Descriptor instead.
 func (*ListLUNsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{62}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListLUNsRequest) GetOrphaned() bool {
@@ -4110,7 +4328,7 @@ type ListLUNsResponse struct {
 
 func (x *ListLUNsResponse) Reset() {
 	*x = ListLUNsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4122,7 +4340,7 @@ func (x *ListLUNsResponse) String() string {
 func (*ListLUNsResponse) ProtoMessage() {}
 
 func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[63]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4135,7 +4353,7 @@ func (x *ListLUNsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLUNsResponse.ProtoReflect.Descriptor instead.
 func (*ListLUNsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{63}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListLUNsResponse) GetLuns() []*LUN {
@@ -4173,7 +4391,7 @@ type LUN struct {
 
 func (x *LUN) Reset() {
 	*x = LUN{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4185,7 +4403,7 @@ func (x *LUN) String() string {
 func (*LUN) ProtoMessage() {}
 
 func (x *LUN) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[64]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4198,7 +4416,7 @@ func (x *LUN) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUN.ProtoReflect.Descriptor instead.
 func (*LUN) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{64}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *LUN) GetName() string {
@@ -4309,7 +4527,7 @@ type LUNVolume struct {
 
 func (x *LUNVolume) Reset() {
 	*x = LUNVolume{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4539,7 @@ func (x *LUNVolume) String() string {
 func (*LUNVolume) ProtoMessage() {}
 
 func (x *LUNVolume) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[65]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4552,7 @@ func (x *LUNVolume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LUNVolume.ProtoReflect.Descriptor instead.
 func (*LUNVolume) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{65}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *LUNVolume) GetNumber() int32 {
@@ -4409,7 +4627,7 @@ type ListSetsRequest struct {
 
 func (x *ListSetsRequest) Reset() {
 	*x = ListSetsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4421,7 +4639,7 @@ func (x *ListSetsRequest) String() string {
 func (*ListSetsRequest) ProtoMessage() {}
 
 func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[66]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4434,7 +4652,7 @@ func (x *ListSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListSetsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{66}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListSetsRequest) GetAfter() []byte {
@@ -4454,7 +4672,7 @@ type ListSetsResponse struct {
 
 func (x *ListSetsResponse) Reset() {
 	*x = ListSetsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4466,7 +4684,7 @@ func (x *ListSetsResponse) String() string {
 func (*ListSetsResponse) ProtoMessage() {}
 
 func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[67]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4479,7 +4697,7 @@ func (x *ListSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListSetsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{67}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListSetsResponse) GetSets() []*Set {
@@ -4505,7 +4723,7 @@ type SetRequest struct {
 
 func (x *SetRequest) Reset() {
 	*x = SetRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4517,7 +4735,7 @@ func (x *SetRequest) String() string {
 func (*SetRequest) ProtoMessage() {}
 
 func (x *SetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[68]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4530,7 +4748,7 @@ func (x *SetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRequest.ProtoReflect.Descriptor instead.
 func (*SetRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{68}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SetRequest) GetSetId() []byte {
@@ -4554,13 +4772,14 @@ type Set struct {
 	Error              *Error                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	Luns               []*LUN                 `protobuf:"bytes,11,rep,name=luns,proto3" json:"luns,omitempty"`
 	SnapshotsCount     int32                  `protobuf:"varint,12,opt,name=snapshots_count,json=snapshotsCount,proto3" json:"snapshots_count,omitempty"`
+	LogicalVolumes     []*LogicalVolume       `protobuf:"bytes,13,rep,name=logical_volumes,json=logicalVolumes,proto3" json:"logical_volumes,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4572,7 +4791,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[69]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4585,7 +4804,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{69}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Set) GetSetId() []byte {
@@ -4672,6 +4891,13 @@ func (x *Set) GetSnapshotsCount() int32 {
 	return 0
 }
 
+func (x *Set) GetLogicalVolumes() []*LogicalVolume {
+	if x != nil {
+		return x.LogicalVolumes
+	}
+	return nil
+}
+
 // ListEventsRequest chooses events; an empty field chooses all.
 type ListEventsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4689,7 +4915,7 @@ type ListEventsRequest struct {
 
 func (x *ListEventsRequest) Reset() {
 	*x = ListEventsRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +4927,7 @@ func (x *ListEventsRequest) String() string {
 func (*ListEventsRequest) ProtoMessage() {}
 
 func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[70]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +4940,7 @@ func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListEventsRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{70}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListEventsRequest) GetId() string {
@@ -4782,7 +5008,7 @@ type ListEventsResponse struct {
 
 func (x *ListEventsResponse) Reset() {
 	*x = ListEventsResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4794,7 +5020,7 @@ func (x *ListEventsResponse) String() string {
 func (*ListEventsResponse) ProtoMessage() {}
 
 func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[71]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4807,7 +5033,7 @@ func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListEventsResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{71}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListEventsResponse) GetEvents() []*Event {
@@ -4835,7 +5061,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +5073,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[72]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +5086,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{72}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Event) GetId() string {
@@ -4943,7 +5169,7 @@ type RegisterProviderRequest struct {
 
 func (x *RegisterProviderRequest) Reset() {
 	*x = RegisterProviderRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5181,7 @@ func (x *RegisterProviderRequest) String() string {
 func (*RegisterProviderRequest) ProtoMessage() {}
 
 func (x *RegisterProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[73]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5194,7 @@ func (x *RegisterProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterProviderRequest.ProtoReflect.Descriptor instead.
 func (*RegisterProviderRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{73}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RegisterProviderRequest) GetManifest() string {
@@ -4995,7 +5221,7 @@ type ProviderRequest struct {
 
 func (x *ProviderRequest) Reset() {
 	*x = ProviderRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5007,7 +5233,7 @@ func (x *ProviderRequest) String() string {
 func (*ProviderRequest) ProtoMessage() {}
 
 func (x *ProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[74]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5020,7 +5246,7 @@ func (x *ProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProviderRequest.ProtoReflect.Descriptor instead.
 func (*ProviderRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{74}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ProviderRequest) GetProviderId() []byte {
@@ -5046,7 +5272,7 @@ type ListProvidersResponse struct {
 
 func (x *ListProvidersResponse) Reset() {
 	*x = ListProvidersResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5058,7 +5284,7 @@ func (x *ListProvidersResponse) String() string {
 func (*ListProvidersResponse) ProtoMessage() {}
 
 func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[75]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5071,7 +5297,7 @@ func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
 func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{75}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListProvidersResponse) GetProviders() []*RegisteredProvider {
@@ -5094,7 +5320,7 @@ type RegisteredProvider struct {
 
 func (x *RegisteredProvider) Reset() {
 	*x = RegisteredProvider{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5332,7 @@ func (x *RegisteredProvider) String() string {
 func (*RegisteredProvider) ProtoMessage() {}
 
 func (x *RegisteredProvider) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[76]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5345,7 @@ func (x *RegisteredProvider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisteredProvider.ProtoReflect.Descriptor instead.
 func (*RegisteredProvider) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{76}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RegisteredProvider) GetProperties() *ProviderProp {
@@ -5170,7 +5396,7 @@ type ValidateProviderRequest struct {
 
 func (x *ValidateProviderRequest) Reset() {
 	*x = ValidateProviderRequest{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5182,7 +5408,7 @@ func (x *ValidateProviderRequest) String() string {
 func (*ValidateProviderRequest) ProtoMessage() {}
 
 func (x *ValidateProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[77]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5195,7 +5421,7 @@ func (x *ValidateProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateProviderRequest.ProtoReflect.Descriptor instead.
 func (*ValidateProviderRequest) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{77}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ValidateProviderRequest) GetProviderId() []byte {
@@ -5246,7 +5472,7 @@ type ValidateProviderResponse struct {
 
 func (x *ValidateProviderResponse) Reset() {
 	*x = ValidateProviderResponse{}
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5258,7 +5484,7 @@ func (x *ValidateProviderResponse) String() string {
 func (*ValidateProviderResponse) ProtoMessage() {}
 
 func (x *ValidateProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_umbra_vss_v1_service_proto_msgTypes[78]
+	mi := &file_umbra_vss_v1_service_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5271,7 +5497,7 @@ func (x *ValidateProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateProviderResponse.ProtoReflect.Descriptor instead.
 func (*ValidateProviderResponse) Descriptor() ([]byte, []int) {
-	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{78}
+	return file_umbra_vss_v1_service_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ValidateProviderResponse) GetName() string {
@@ -5491,11 +5717,12 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\rQueryResponse\x128\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1a.umbra.vss.v1.SnapshotPropR\tsnapshots\x128\n" +
 	"\tproviders\x18\x02 \x03(\v2\x1a.umbra.vss.v1.ProviderPropR\tproviders\x12\x12\n" +
-	"\x04next\x18\x03 \x01(\fR\x04next\"H\n" +
+	"\x04next\x18\x03 \x01(\fR\x04next\"k\n" +
 	"\x0fSnapshotRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\fR\n" +
-	"snapshotId\"\xa2\x04\n" +
+	"snapshotId\x12!\n" +
+	"\fnew_identity\x18\x03 \x01(\bR\vnewIdentity\"\xc5\x04\n" +
 	"\fSnapshotProp\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\fR\n" +
 	"snapshotId\x12&\n" +
@@ -5515,7 +5742,8 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"attributes\x18\f \x01(\rR\n" +
 	"attributes\x12-\n" +
 	"\x12creation_timestamp\x18\r \x01(\x03R\x11creationTimestamp\x12\x16\n" +
-	"\x06status\x18\x0e \x01(\x05R\x06status\"\xab\x01\n" +
+	"\x06status\x18\x0e \x01(\x05R\x06status\x12!\n" +
+	"\fvolume_group\x18\x0f \x01(\tR\vvolumeGroup\"\xab\x01\n" +
 	"\fProviderProp\x12\x1f\n" +
 	"\vprovider_id\x18\x01 \x01(\fR\n" +
 	"providerId\x12\x12\n" +
@@ -5534,7 +5762,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x17DeleteSnapshotsResponse\x12\x18\n" +
 	"\adeleted\x18\x01 \x01(\x05R\adeleted\x12!\n" +
 	"\ffirst_failed\x18\x02 \x01(\fR\vfirstFailed\x12)\n" +
-	"\x05error\x18\x03 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"\xa8\x01\n" +
+	"\x05error\x18\x03 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"\xcb\x01\n" +
 	"\x15ExposeSnapshotRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1f\n" +
 	"\vsnapshot_id\x18\x02 \x01(\fR\n" +
@@ -5543,9 +5771,30 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"attributes\x18\x04 \x01(\rR\n" +
 	"attributes\x12\x12\n" +
-	"\x04name\x18\x05 \x01(\tR\x04name\"2\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12!\n" +
+	"\fnew_identity\x18\x06 \x01(\bR\vnewIdentity\"x\n" +
 	"\x16ExposeSnapshotResponse\x12\x18\n" +
-	"\aexposed\x18\x01 \x01(\tR\aexposed\")\n" +
+	"\aexposed\x18\x01 \x01(\tR\aexposed\x12D\n" +
+	"\x0flogical_volumes\x18\x02 \x03(\v2\x1b.umbra.vss.v1.LogicalVolumeR\x0elogicalVolumes\"\xb3\x02\n" +
+	"\rLogicalVolume\x12\x1f\n" +
+	"\vsnapshot_id\x18\x01 \x01(\fR\n" +
+	"snapshotId\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1d\n" +
+	"\n" +
+	"group_uuid\x18\x03 \x01(\tR\tgroupUuid\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04uuid\x18\x05 \x01(\tR\x04uuid\x122\n" +
+	"\x05disks\x18\x06 \x03(\v2\x1c.umbra.vss.v1.PhysicalVolumeR\x05disks\x12\x1b\n" +
+	"\tnew_group\x18\a \x01(\tR\bnewGroup\x12$\n" +
+	"\x0enew_group_uuid\x18\b \x01(\tR\fnewGroupUuid\x12\x19\n" +
+	"\bnew_uuid\x18\t \x01(\tR\anewUuid\x12\x12\n" +
+	"\x04path\x18\n" +
+	" \x01(\tR\x04path\"i\n" +
+	"\x0ePhysicalVolume\x12\x12\n" +
+	"\x04uuid\x18\x01 \x01(\tR\x04uuid\x12\x10\n" +
+	"\x03lun\x18\x02 \x01(\tR\x03lun\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x19\n" +
+	"\bnew_uuid\x18\x04 \x01(\tR\anewUuid\")\n" +
 	"\fAsyncRequest\x12\x19\n" +
 	"\basync_id\x18\x01 \x01(\tR\aasyncId\"L\n" +
 	"\x10AsyncWaitRequest\x12\x19\n" +
@@ -5646,7 +5895,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x04next\x18\x02 \x01(\fR\x04next\"#\n" +
 	"\n" +
 	"SetRequest\x12\x15\n" +
-	"\x06set_id\x18\x01 \x01(\fR\x05setId\"\xde\x03\n" +
+	"\x06set_id\x18\x01 \x01(\fR\x05setId\"\xa4\x04\n" +
 	"\x03Set\x12\x15\n" +
 	"\x06set_id\x18\x01 \x01(\fR\x05setId\x12\x1e\n" +
 	"\n" +
@@ -5662,7 +5911,8 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\x12%\n" +
 	"\x04luns\x18\v \x03(\v2\x11.umbra.vss.v1.LUNR\x04luns\x12'\n" +
-	"\x0fsnapshots_count\x18\f \x01(\x05R\x0esnapshotsCount\"\xdc\x01\n" +
+	"\x0fsnapshots_count\x18\f \x01(\x05R\x0esnapshotsCount\x12D\n" +
+	"\x0flogical_volumes\x18\r \x03(\v2\x1b.umbra.vss.v1.LogicalVolumeR\x0elogicalVolumes\"\xdc\x01\n" +
 	"\x11ListEventsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06set_id\x18\x02 \x01(\fR\x05setId\x12\x14\n" +
@@ -5812,7 +6062,7 @@ func file_umbra_vss_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_umbra_vss_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_umbra_vss_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(WriterSelection)(0),                // 0: umbra.vss.v1.WriterSelection
 	(*Empty)(nil),                       // 1: umbra.vss.v1.Empty
@@ -5863,37 +6113,39 @@ var file_umbra_vss_v1_service_proto_goTypes = []any{
 	(*DeleteSnapshotsResponse)(nil),     // 46: umbra.vss.v1.DeleteSnapshotsResponse
 	(*ExposeSnapshotRequest)(nil),       // 47: umbra.vss.v1.ExposeSnapshotRequest
 	(*ExposeSnapshotResponse)(nil),      // 48: umbra.vss.v1.ExposeSnapshotResponse
-	(*AsyncRequest)(nil),                // 49: umbra.vss.v1.AsyncRequest
-	(*AsyncWaitRequest)(nil),            // 50: umbra.vss.v1.AsyncWaitRequest
-	(*AsyncStatus)(nil),                 // 51: umbra.vss.v1.AsyncStatus
-	(*CopyStatus)(nil),                  // 52: umbra.vss.v1.CopyStatus
-	(*Phase)(nil),                       // 53: umbra.vss.v1.Phase
-	(*AsyncCancelResponse)(nil),         // 54: umbra.vss.v1.AsyncCancelResponse
-	(*Progress)(nil),                    // 55: umbra.vss.v1.Progress
-	(*StatusResponse)(nil),              // 56: umbra.vss.v1.StatusResponse
-	(*JoinRequest)(nil),                 // 57: umbra.vss.v1.JoinRequest
-	(*JoinResponse)(nil),                // 58: umbra.vss.v1.JoinResponse
-	(*ListArraysResponse)(nil),          // 59: umbra.vss.v1.ListArraysResponse
-	(*Array)(nil),                       // 60: umbra.vss.v1.Array
-	(*RescanRequest)(nil),               // 61: umbra.vss.v1.RescanRequest
-	(*DetachLUNRequest)(nil),            // 62: umbra.vss.v1.DetachLUNRequest
-	(*ListLUNsRequest)(nil),             // 63: umbra.vss.v1.ListLUNsRequest
-	(*ListLUNsResponse)(nil),            // 64: umbra.vss.v1.ListLUNsResponse
-	(*LUN)(nil),                         // 65: umbra.vss.v1.LUN
-	(*LUNVolume)(nil),                   // 66: umbra.vss.v1.LUNVolume
-	(*ListSetsRequest)(nil),             // 67: umbra.vss.v1.ListSetsRequest
-	(*ListSetsResponse)(nil),            // 68: umbra.vss.v1.ListSetsResponse
-	(*SetRequest)(nil),                  // 69: umbra.vss.v1.SetRequest
-	(*Set)(nil),                         // 70: umbra.vss.v1.Set
-	(*ListEventsRequest)(nil),           // 71: umbra.vss.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),          // 72: umbra.vss.v1.ListEventsResponse
-	(*Event)(nil),                       // 73: umbra.vss.v1.Event
-	(*RegisterProviderRequest)(nil),     // 74: umbra.vss.v1.RegisterProviderRequest
-	(*ProviderRequest)(nil),             // 75: umbra.vss.v1.ProviderRequest
-	(*ListProvidersResponse)(nil),       // 76: umbra.vss.v1.ListProvidersResponse
-	(*RegisteredProvider)(nil),          // 77: umbra.vss.v1.RegisteredProvider
-	(*ValidateProviderRequest)(nil),     // 78: umbra.vss.v1.ValidateProviderRequest
-	(*ValidateProviderResponse)(nil),    // 79: umbra.vss.v1.ValidateProviderResponse
+	(*LogicalVolume)(nil),               // 49: umbra.vss.v1.LogicalVolume
+	(*PhysicalVolume)(nil),              // 50: umbra.vss.v1.PhysicalVolume
+	(*AsyncRequest)(nil),                // 51: umbra.vss.v1.AsyncRequest
+	(*AsyncWaitRequest)(nil),            // 52: umbra.vss.v1.AsyncWaitRequest
+	(*AsyncStatus)(nil),                 // 53: umbra.vss.v1.AsyncStatus
+	(*CopyStatus)(nil),                  // 54: umbra.vss.v1.CopyStatus
+	(*Phase)(nil),                       // 55: umbra.vss.v1.Phase
+	(*AsyncCancelResponse)(nil),         // 56: umbra.vss.v1.AsyncCancelResponse
+	(*Progress)(nil),                    // 57: umbra.vss.v1.Progress
+	(*StatusResponse)(nil),              // 58: umbra.vss.v1.StatusResponse
+	(*JoinRequest)(nil),                 // 59: umbra.vss.v1.JoinRequest
+	(*JoinResponse)(nil),                // 60: umbra.vss.v1.JoinResponse
+	(*ListArraysResponse)(nil),          // 61: umbra.vss.v1.ListArraysResponse
+	(*Array)(nil),                       // 62: umbra.vss.v1.Array
+	(*RescanRequest)(nil),               // 63: umbra.vss.v1.RescanRequest
+	(*DetachLUNRequest)(nil),            // 64: umbra.vss.v1.DetachLUNRequest
+	(*ListLUNsRequest)(nil),             // 65: umbra.vss.v1.ListLUNsRequest
+	(*ListLUNsResponse)(nil),            // 66: umbra.vss.v1.ListLUNsResponse
+	(*LUN)(nil),                         // 67: umbra.vss.v1.LUN
+	(*LUNVolume)(nil),                   // 68: umbra.vss.v1.LUNVolume
+	(*ListSetsRequest)(nil),             // 69: umbra.vss.v1.ListSetsRequest
+	(*ListSetsResponse)(nil),            // 70: umbra.vss.v1.ListSetsResponse
+	(*SetRequest)(nil),                  // 71: umbra.vss.v1.SetRequest
+	(*Set)(nil),                         // 72: umbra.vss.v1.Set
+	(*ListEventsRequest)(nil),           // 73: umbra.vss.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),          // 74: umbra.vss.v1.ListEventsResponse
+	(*Event)(nil),                       // 75: umbra.vss.v1.Event
+	(*RegisterProviderRequest)(nil),     // 76: umbra.vss.v1.RegisterProviderRequest
+	(*ProviderRequest)(nil),             // 77: umbra.vss.v1.ProviderRequest
+	(*ListProvidersResponse)(nil),       // 78: umbra.vss.v1.ListProvidersResponse
+	(*RegisteredProvider)(nil),          // 79: umbra.vss.v1.RegisteredProvider
+	(*ValidateProviderRequest)(nil),     // 80: umbra.vss.v1.ValidateProviderRequest
+	(*ValidateProviderResponse)(nil),    // 81: umbra.vss.v1.ValidateProviderResponse
 }
 var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	0,   // 0: umbra.vss.v1.SelectWritersRequest.selection:type_name -> umbra.vss.v1.WriterSelection
@@ -5905,172 +6157,175 @@ var file_umbra_vss_v1_service_proto_depIdxs = []int32{
 	20,  // 6: umbra.vss.v1.EditComponentRequest.roll_forward:type_name -> umbra.vss.v1.RollForward
 	37,  // 7: umbra.vss.v1.CheckImportResponse.items:type_name -> umbra.vss.v1.CheckItem
 	2,   // 8: umbra.vss.v1.CheckItem.error:type_name -> umbra.vss.v1.Error
-	65,  // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
+	67,  // 9: umbra.vss.v1.CleanupImportResponse.luns:type_name -> umbra.vss.v1.LUN
 	2,   // 10: umbra.vss.v1.CleanupImportResponse.error:type_name -> umbra.vss.v1.Error
 	43,  // 11: umbra.vss.v1.QueryResponse.snapshots:type_name -> umbra.vss.v1.SnapshotProp
 	44,  // 12: umbra.vss.v1.QueryResponse.providers:type_name -> umbra.vss.v1.ProviderProp
 	2,   // 13: umbra.vss.v1.DeleteSnapshotsResponse.error:type_name -> umbra.vss.v1.Error
-	2,   // 14: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
-	52,  // 15: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
-	53,  // 16: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
-	2,   // 17: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
-	2,   // 18: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
-	60,  // 19: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
-	2,   // 20: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
-	65,  // 21: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
-	2,   // 22: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
-	66,  // 23: umbra.vss.v1.LUN.volumes:type_name -> umbra.vss.v1.LUNVolume
-	70,  // 24: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
-	43,  // 25: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
-	53,  // 26: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
-	52,  // 27: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
-	2,   // 28: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
-	65,  // 29: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
-	73,  // 30: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
-	2,   // 31: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
-	77,  // 32: umbra.vss.v1.ListProvidersResponse.providers:type_name -> umbra.vss.v1.RegisteredProvider
-	44,  // 33: umbra.vss.v1.RegisteredProvider.properties:type_name -> umbra.vss.v1.ProviderProp
-	3,   // 34: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
-	5,   // 35: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
-	6,   // 36: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
-	6,   // 37: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
-	7,   // 38: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
-	8,   // 39: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
-	9,   // 40: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
-	10,  // 41: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
-	5,   // 42: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 43: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
-	12,  // 44: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
-	5,   // 45: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 46: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 47: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
-	12,  // 48: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
-	5,   // 49: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 50: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
-	12,  // 51: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
-	16,  // 52: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
-	30,  // 53: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
-	5,   // 54: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	30,  // 55: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
-	5,   // 56: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 57: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 58: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 59: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 60: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 61: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 62: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
-	35,  // 63: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
-	5,   // 64: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
-	38,  // 65: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
-	40,  // 66: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
-	42,  // 67: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
-	45,  // 68: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
-	47,  // 69: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
-	42,  // 70: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
-	21,  // 71: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	21,  // 72: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
-	22,  // 73: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
-	30,  // 74: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
-	23,  // 75: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
-	24,  // 76: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
-	5,   // 77: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 78: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
-	5,   // 79: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
-	25,  // 80: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
-	49,  // 81: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
-	50,  // 82: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
-	49,  // 83: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
-	49,  // 84: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
-	49,  // 85: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
-	1,   // 86: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
-	57,  // 87: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
-	1,   // 88: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
-	61,  // 89: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
-	62,  // 90: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
-	63,  // 91: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
-	67,  // 92: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
-	69,  // 93: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
-	69,  // 94: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
-	27,  // 95: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
-	27,  // 96: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
-	74,  // 97: umbra.vss.v1.HostService.RegisterProvider:input_type -> umbra.vss.v1.RegisterProviderRequest
-	75,  // 98: umbra.vss.v1.HostService.UnregisterProvider:input_type -> umbra.vss.v1.ProviderRequest
-	1,   // 99: umbra.vss.v1.HostService.ListProviders:input_type -> umbra.vss.v1.Empty
-	78,  // 100: umbra.vss.v1.HostService.ValidateProvider:input_type -> umbra.vss.v1.ValidateProviderRequest
-	71,  // 101: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
-	4,   // 102: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
-	1,   // 103: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
-	1,   // 104: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
-	1,   // 105: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
-	1,   // 106: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
-	1,   // 107: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
-	1,   // 108: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
-	1,   // 109: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
-	34,  // 110: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
-	11,  // 111: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
-	13,  // 112: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
-	1,   // 113: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
-	34,  // 114: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
-	11,  // 115: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
-	14,  // 116: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
-	1,   // 117: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
-	11,  // 118: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
-	15,  // 119: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
-	1,   // 120: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
-	31,  // 121: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
-	32,  // 122: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	32,  // 123: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
-	34,  // 124: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 125: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 126: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 127: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 128: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
-	1,   // 129: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
-	33,  // 130: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
-	34,  // 131: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
-	36,  // 132: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
-	39,  // 133: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
-	41,  // 134: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
-	43,  // 135: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
-	46,  // 136: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
-	48,  // 137: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
-	1,   // 138: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
-	1,   // 139: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
-	34,  // 140: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
-	1,   // 141: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
-	34,  // 142: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
-	1,   // 143: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
-	34,  // 144: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 145: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	34,  // 146: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
-	32,  // 147: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
-	26,  // 148: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
-	51,  // 149: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
-	51,  // 150: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
-	54,  // 151: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
-	1,   // 152: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
-	55,  // 153: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
-	56,  // 154: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
-	58,  // 155: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
-	59,  // 156: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
-	64,  // 157: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
-	1,   // 158: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
-	64,  // 159: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
-	68,  // 160: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
-	70,  // 161: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
-	33,  // 162: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
-	28,  // 163: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
-	29,  // 164: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
-	44,  // 165: umbra.vss.v1.HostService.RegisterProvider:output_type -> umbra.vss.v1.ProviderProp
-	1,   // 166: umbra.vss.v1.HostService.UnregisterProvider:output_type -> umbra.vss.v1.Empty
-	76,  // 167: umbra.vss.v1.HostService.ListProviders:output_type -> umbra.vss.v1.ListProvidersResponse
-	79,  // 168: umbra.vss.v1.HostService.ValidateProvider:output_type -> umbra.vss.v1.ValidateProviderResponse
-	72,  // 169: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
-	102, // [102:170] is the sub-list for method output_type
-	34,  // [34:102] is the sub-list for method input_type
-	34,  // [34:34] is the sub-list for extension type_name
-	34,  // [34:34] is the sub-list for extension extendee
-	0,   // [0:34] is the sub-list for field type_name
+	49,  // 14: umbra.vss.v1.ExposeSnapshotResponse.logical_volumes:type_name -> umbra.vss.v1.LogicalVolume
+	50,  // 15: umbra.vss.v1.LogicalVolume.disks:type_name -> umbra.vss.v1.PhysicalVolume
+	2,   // 16: umbra.vss.v1.AsyncStatus.error:type_name -> umbra.vss.v1.Error
+	54,  // 17: umbra.vss.v1.AsyncStatus.copies:type_name -> umbra.vss.v1.CopyStatus
+	55,  // 18: umbra.vss.v1.AsyncStatus.timeline:type_name -> umbra.vss.v1.Phase
+	2,   // 19: umbra.vss.v1.CopyStatus.error:type_name -> umbra.vss.v1.Error
+	2,   // 20: umbra.vss.v1.AsyncCancelResponse.error:type_name -> umbra.vss.v1.Error
+	62,  // 21: umbra.vss.v1.ListArraysResponse.arrays:type_name -> umbra.vss.v1.Array
+	2,   // 22: umbra.vss.v1.Array.error:type_name -> umbra.vss.v1.Error
+	67,  // 23: umbra.vss.v1.ListLUNsResponse.luns:type_name -> umbra.vss.v1.LUN
+	2,   // 24: umbra.vss.v1.ListLUNsResponse.error:type_name -> umbra.vss.v1.Error
+	68,  // 25: umbra.vss.v1.LUN.volumes:type_name -> umbra.vss.v1.LUNVolume
+	72,  // 26: umbra.vss.v1.ListSetsResponse.sets:type_name -> umbra.vss.v1.Set
+	43,  // 27: umbra.vss.v1.Set.snapshots:type_name -> umbra.vss.v1.SnapshotProp
+	55,  // 28: umbra.vss.v1.Set.timeline:type_name -> umbra.vss.v1.Phase
+	54,  // 29: umbra.vss.v1.Set.copies:type_name -> umbra.vss.v1.CopyStatus
+	2,   // 30: umbra.vss.v1.Set.error:type_name -> umbra.vss.v1.Error
+	67,  // 31: umbra.vss.v1.Set.luns:type_name -> umbra.vss.v1.LUN
+	49,  // 32: umbra.vss.v1.Set.logical_volumes:type_name -> umbra.vss.v1.LogicalVolume
+	75,  // 33: umbra.vss.v1.ListEventsResponse.events:type_name -> umbra.vss.v1.Event
+	2,   // 34: umbra.vss.v1.Event.error:type_name -> umbra.vss.v1.Error
+	79,  // 35: umbra.vss.v1.ListProvidersResponse.providers:type_name -> umbra.vss.v1.RegisteredProvider
+	44,  // 36: umbra.vss.v1.RegisteredProvider.properties:type_name -> umbra.vss.v1.ProviderProp
+	3,   // 37: umbra.vss.v1.ShadowCopyService.OpenSession:input_type -> umbra.vss.v1.OpenSessionRequest
+	5,   // 38: umbra.vss.v1.ShadowCopyService.CloseSession:input_type -> umbra.vss.v1.SessionRequest
+	6,   // 39: umbra.vss.v1.ShadowCopyService.InitializeForBackup:input_type -> umbra.vss.v1.InitializeRequest
+	6,   // 40: umbra.vss.v1.ShadowCopyService.InitializeForRestore:input_type -> umbra.vss.v1.InitializeRequest
+	7,   // 41: umbra.vss.v1.ShadowCopyService.SetContext:input_type -> umbra.vss.v1.SetContextRequest
+	8,   // 42: umbra.vss.v1.ShadowCopyService.SetBackupState:input_type -> umbra.vss.v1.SetBackupStateRequest
+	9,   // 43: umbra.vss.v1.ShadowCopyService.SetRestoreState:input_type -> umbra.vss.v1.SetRestoreStateRequest
+	10,  // 44: umbra.vss.v1.ShadowCopyService.SelectWriters:input_type -> umbra.vss.v1.SelectWritersRequest
+	5,   // 45: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 46: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 47: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:input_type -> umbra.vss.v1.IndexRequest
+	5,   // 48: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 49: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 50: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 51: umbra.vss.v1.ShadowCopyService.GetWriterStatus:input_type -> umbra.vss.v1.IndexRequest
+	5,   // 52: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 53: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:input_type -> umbra.vss.v1.SessionRequest
+	12,  // 54: umbra.vss.v1.ShadowCopyService.GetWriterComponents:input_type -> umbra.vss.v1.IndexRequest
+	16,  // 55: umbra.vss.v1.ShadowCopyService.EditComponent:input_type -> umbra.vss.v1.EditComponentRequest
+	30,  // 56: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:input_type -> umbra.vss.v1.VolumeRequest
+	5,   // 57: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	30,  // 58: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:input_type -> umbra.vss.v1.VolumeRequest
+	5,   // 59: umbra.vss.v1.ShadowCopyService.PrepareForBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 60: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 61: umbra.vss.v1.ShadowCopyService.BackupComplete:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 62: umbra.vss.v1.ShadowCopyService.PreRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 63: umbra.vss.v1.ShadowCopyService.PostRestore:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 64: umbra.vss.v1.ShadowCopyService.AbortBackup:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 65: umbra.vss.v1.ShadowCopyService.SaveAsXML:input_type -> umbra.vss.v1.SessionRequest
+	35,  // 66: umbra.vss.v1.ShadowCopyService.ImportSnapshots:input_type -> umbra.vss.v1.ImportRequest
+	5,   // 67: umbra.vss.v1.ShadowCopyService.CheckImport:input_type -> umbra.vss.v1.SessionRequest
+	38,  // 68: umbra.vss.v1.ShadowCopyService.CleanupImport:input_type -> umbra.vss.v1.CleanupImportRequest
+	40,  // 69: umbra.vss.v1.ShadowCopyService.Query:input_type -> umbra.vss.v1.QueryRequest
+	42,  // 70: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:input_type -> umbra.vss.v1.SnapshotRequest
+	45,  // 71: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:input_type -> umbra.vss.v1.DeleteSnapshotsRequest
+	47,  // 72: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:input_type -> umbra.vss.v1.ExposeSnapshotRequest
+	42,  // 73: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:input_type -> umbra.vss.v1.SnapshotRequest
+	21,  // 74: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	21,  // 75: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:input_type -> umbra.vss.v1.BreakSnapshotSetRequest
+	22,  // 76: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:input_type -> umbra.vss.v1.RevertToSnapshotRequest
+	30,  // 77: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:input_type -> umbra.vss.v1.VolumeRequest
+	23,  // 78: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:input_type -> umbra.vss.v1.RecoverySnapshotRequest
+	24,  // 79: umbra.vss.v1.ShadowCopyService.RecoverSet:input_type -> umbra.vss.v1.RecoverSetRequest
+	5,   // 80: umbra.vss.v1.ShadowCopyService.PreFastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 81: umbra.vss.v1.ShadowCopyService.FastRecovery:input_type -> umbra.vss.v1.SessionRequest
+	5,   // 82: umbra.vss.v1.ShadowCopyService.GetSessionId:input_type -> umbra.vss.v1.SessionRequest
+	25,  // 83: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:input_type -> umbra.vss.v1.PathRequest
+	51,  // 84: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:input_type -> umbra.vss.v1.AsyncRequest
+	52,  // 85: umbra.vss.v1.ShadowCopyService.AsyncWait:input_type -> umbra.vss.v1.AsyncWaitRequest
+	51,  // 86: umbra.vss.v1.ShadowCopyService.AsyncCancel:input_type -> umbra.vss.v1.AsyncRequest
+	51,  // 87: umbra.vss.v1.ShadowCopyService.AsyncRelease:input_type -> umbra.vss.v1.AsyncRequest
+	51,  // 88: umbra.vss.v1.ShadowCopyService.AsyncProgress:input_type -> umbra.vss.v1.AsyncRequest
+	1,   // 89: umbra.vss.v1.HostService.Status:input_type -> umbra.vss.v1.Empty
+	59,  // 90: umbra.vss.v1.HostService.Join:input_type -> umbra.vss.v1.JoinRequest
+	1,   // 91: umbra.vss.v1.HostService.ListArrays:input_type -> umbra.vss.v1.Empty
+	63,  // 92: umbra.vss.v1.HostService.Rescan:input_type -> umbra.vss.v1.RescanRequest
+	64,  // 93: umbra.vss.v1.HostService.DetachLUN:input_type -> umbra.vss.v1.DetachLUNRequest
+	65,  // 94: umbra.vss.v1.HostService.ListLUNs:input_type -> umbra.vss.v1.ListLUNsRequest
+	69,  // 95: umbra.vss.v1.HostService.ListSets:input_type -> umbra.vss.v1.ListSetsRequest
+	71,  // 96: umbra.vss.v1.HostService.ShowSet:input_type -> umbra.vss.v1.SetRequest
+	71,  // 97: umbra.vss.v1.HostService.GetDocument:input_type -> umbra.vss.v1.SetRequest
+	27,  // 98: umbra.vss.v1.HostService.IsVolumeSnapshotted:input_type -> umbra.vss.v1.HostVolumeRequest
+	27,  // 99: umbra.vss.v1.HostService.ShouldBlockRevert:input_type -> umbra.vss.v1.HostVolumeRequest
+	76,  // 100: umbra.vss.v1.HostService.RegisterProvider:input_type -> umbra.vss.v1.RegisterProviderRequest
+	77,  // 101: umbra.vss.v1.HostService.UnregisterProvider:input_type -> umbra.vss.v1.ProviderRequest
+	1,   // 102: umbra.vss.v1.HostService.ListProviders:input_type -> umbra.vss.v1.Empty
+	80,  // 103: umbra.vss.v1.HostService.ValidateProvider:input_type -> umbra.vss.v1.ValidateProviderRequest
+	73,  // 104: umbra.vss.v1.HostService.ListEvents:input_type -> umbra.vss.v1.ListEventsRequest
+	4,   // 105: umbra.vss.v1.ShadowCopyService.OpenSession:output_type -> umbra.vss.v1.OpenSessionResponse
+	1,   // 106: umbra.vss.v1.ShadowCopyService.CloseSession:output_type -> umbra.vss.v1.Empty
+	1,   // 107: umbra.vss.v1.ShadowCopyService.InitializeForBackup:output_type -> umbra.vss.v1.Empty
+	1,   // 108: umbra.vss.v1.ShadowCopyService.InitializeForRestore:output_type -> umbra.vss.v1.Empty
+	1,   // 109: umbra.vss.v1.ShadowCopyService.SetContext:output_type -> umbra.vss.v1.Empty
+	1,   // 110: umbra.vss.v1.ShadowCopyService.SetBackupState:output_type -> umbra.vss.v1.Empty
+	1,   // 111: umbra.vss.v1.ShadowCopyService.SetRestoreState:output_type -> umbra.vss.v1.Empty
+	1,   // 112: umbra.vss.v1.ShadowCopyService.SelectWriters:output_type -> umbra.vss.v1.Empty
+	34,  // 113: umbra.vss.v1.ShadowCopyService.GatherWriterMetadata:output_type -> umbra.vss.v1.AsyncHandle
+	11,  // 114: umbra.vss.v1.ShadowCopyService.GetWriterMetadataCount:output_type -> umbra.vss.v1.CountResponse
+	13,  // 115: umbra.vss.v1.ShadowCopyService.GetWriterMetadata:output_type -> umbra.vss.v1.WriterMetadata
+	1,   // 116: umbra.vss.v1.ShadowCopyService.FreeWriterMetadata:output_type -> umbra.vss.v1.Empty
+	34,  // 117: umbra.vss.v1.ShadowCopyService.GatherWriterStatus:output_type -> umbra.vss.v1.AsyncHandle
+	11,  // 118: umbra.vss.v1.ShadowCopyService.GetWriterStatusCount:output_type -> umbra.vss.v1.CountResponse
+	14,  // 119: umbra.vss.v1.ShadowCopyService.GetWriterStatus:output_type -> umbra.vss.v1.WriterStatus
+	1,   // 120: umbra.vss.v1.ShadowCopyService.FreeWriterStatus:output_type -> umbra.vss.v1.Empty
+	11,  // 121: umbra.vss.v1.ShadowCopyService.GetWriterComponentsCount:output_type -> umbra.vss.v1.CountResponse
+	15,  // 122: umbra.vss.v1.ShadowCopyService.GetWriterComponents:output_type -> umbra.vss.v1.WriterComponents
+	1,   // 123: umbra.vss.v1.ShadowCopyService.EditComponent:output_type -> umbra.vss.v1.Empty
+	31,  // 124: umbra.vss.v1.ShadowCopyService.IsVolumeSupported:output_type -> umbra.vss.v1.IsVolumeSupportedResponse
+	32,  // 125: umbra.vss.v1.ShadowCopyService.StartSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	32,  // 126: umbra.vss.v1.ShadowCopyService.AddToSnapshotSet:output_type -> umbra.vss.v1.IDResponse
+	34,  // 127: umbra.vss.v1.ShadowCopyService.PrepareForBackup:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 128: umbra.vss.v1.ShadowCopyService.DoSnapshotSet:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 129: umbra.vss.v1.ShadowCopyService.BackupComplete:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 130: umbra.vss.v1.ShadowCopyService.PreRestore:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 131: umbra.vss.v1.ShadowCopyService.PostRestore:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 132: umbra.vss.v1.ShadowCopyService.AbortBackup:output_type -> umbra.vss.v1.Empty
+	33,  // 133: umbra.vss.v1.ShadowCopyService.SaveAsXML:output_type -> umbra.vss.v1.DocumentResponse
+	34,  // 134: umbra.vss.v1.ShadowCopyService.ImportSnapshots:output_type -> umbra.vss.v1.AsyncHandle
+	36,  // 135: umbra.vss.v1.ShadowCopyService.CheckImport:output_type -> umbra.vss.v1.CheckImportResponse
+	39,  // 136: umbra.vss.v1.ShadowCopyService.CleanupImport:output_type -> umbra.vss.v1.CleanupImportResponse
+	41,  // 137: umbra.vss.v1.ShadowCopyService.Query:output_type -> umbra.vss.v1.QueryResponse
+	43,  // 138: umbra.vss.v1.ShadowCopyService.GetSnapshotProperties:output_type -> umbra.vss.v1.SnapshotProp
+	46,  // 139: umbra.vss.v1.ShadowCopyService.DeleteSnapshots:output_type -> umbra.vss.v1.DeleteSnapshotsResponse
+	48,  // 140: umbra.vss.v1.ShadowCopyService.ExposeSnapshot:output_type -> umbra.vss.v1.ExposeSnapshotResponse
+	1,   // 141: umbra.vss.v1.ShadowCopyService.UnexposeSnapshot:output_type -> umbra.vss.v1.Empty
+	1,   // 142: umbra.vss.v1.ShadowCopyService.BreakSnapshotSet:output_type -> umbra.vss.v1.Empty
+	34,  // 143: umbra.vss.v1.ShadowCopyService.BreakSnapshotSetEx:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 144: umbra.vss.v1.ShadowCopyService.RevertToSnapshot:output_type -> umbra.vss.v1.Empty
+	34,  // 145: umbra.vss.v1.ShadowCopyService.QueryRevertStatus:output_type -> umbra.vss.v1.AsyncHandle
+	1,   // 146: umbra.vss.v1.ShadowCopyService.AddSnapshotToRecoverySet:output_type -> umbra.vss.v1.Empty
+	34,  // 147: umbra.vss.v1.ShadowCopyService.RecoverSet:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 148: umbra.vss.v1.ShadowCopyService.PreFastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	34,  // 149: umbra.vss.v1.ShadowCopyService.FastRecovery:output_type -> umbra.vss.v1.AsyncHandle
+	32,  // 150: umbra.vss.v1.ShadowCopyService.GetSessionId:output_type -> umbra.vss.v1.IDResponse
+	26,  // 151: umbra.vss.v1.ShadowCopyService.GetRootAndLogicalPrefixPaths:output_type -> umbra.vss.v1.PathsResponse
+	53,  // 152: umbra.vss.v1.ShadowCopyService.AsyncQueryStatus:output_type -> umbra.vss.v1.AsyncStatus
+	53,  // 153: umbra.vss.v1.ShadowCopyService.AsyncWait:output_type -> umbra.vss.v1.AsyncStatus
+	56,  // 154: umbra.vss.v1.ShadowCopyService.AsyncCancel:output_type -> umbra.vss.v1.AsyncCancelResponse
+	1,   // 155: umbra.vss.v1.ShadowCopyService.AsyncRelease:output_type -> umbra.vss.v1.Empty
+	57,  // 156: umbra.vss.v1.ShadowCopyService.AsyncProgress:output_type -> umbra.vss.v1.Progress
+	58,  // 157: umbra.vss.v1.HostService.Status:output_type -> umbra.vss.v1.StatusResponse
+	60,  // 158: umbra.vss.v1.HostService.Join:output_type -> umbra.vss.v1.JoinResponse
+	61,  // 159: umbra.vss.v1.HostService.ListArrays:output_type -> umbra.vss.v1.ListArraysResponse
+	66,  // 160: umbra.vss.v1.HostService.Rescan:output_type -> umbra.vss.v1.ListLUNsResponse
+	1,   // 161: umbra.vss.v1.HostService.DetachLUN:output_type -> umbra.vss.v1.Empty
+	66,  // 162: umbra.vss.v1.HostService.ListLUNs:output_type -> umbra.vss.v1.ListLUNsResponse
+	70,  // 163: umbra.vss.v1.HostService.ListSets:output_type -> umbra.vss.v1.ListSetsResponse
+	72,  // 164: umbra.vss.v1.HostService.ShowSet:output_type -> umbra.vss.v1.Set
+	33,  // 165: umbra.vss.v1.HostService.GetDocument:output_type -> umbra.vss.v1.DocumentResponse
+	28,  // 166: umbra.vss.v1.HostService.IsVolumeSnapshotted:output_type -> umbra.vss.v1.IsVolumeSnapshottedResponse
+	29,  // 167: umbra.vss.v1.HostService.ShouldBlockRevert:output_type -> umbra.vss.v1.ShouldBlockRevertResponse
+	44,  // 168: umbra.vss.v1.HostService.RegisterProvider:output_type -> umbra.vss.v1.ProviderProp
+	1,   // 169: umbra.vss.v1.HostService.UnregisterProvider:output_type -> umbra.vss.v1.Empty
+	78,  // 170: umbra.vss.v1.HostService.ListProviders:output_type -> umbra.vss.v1.ListProvidersResponse
+	81,  // 171: umbra.vss.v1.HostService.ValidateProvider:output_type -> umbra.vss.v1.ValidateProviderResponse
+	74,  // 172: umbra.vss.v1.HostService.ListEvents:output_type -> umbra.vss.v1.ListEventsResponse
+	105, // [105:173] is the sub-list for method output_type
+	37,  // [37:105] is the sub-list for method input_type
+	37,  // [37:37] is the sub-list for extension type_name
+	37,  // [37:37] is the sub-list for extension extendee
+	0,   // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_umbra_vss_v1_service_proto_init() }
@@ -6102,7 +6357,7 @@ func file_umbra_vss_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_umbra_vss_v1_service_proto_rawDesc), len(file_umbra_vss_v1_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   79,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
