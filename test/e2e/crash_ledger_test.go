@@ -70,12 +70,22 @@ var elsewhere = map[string]string{
 	"array.thin.suspended":        inThin,
 	"array.thin.copied":           inThin,
 	"array.thin.resumed":          inThin,
+	"group.after-intent":          inGroup,
+	"group.after-show":            inGroup,
+	"group.after-end":             inGroup,
+	"surface.group.after-loop":    inGroup,
+	"surface.group.after-disk":    inGroup,
+	"surface.group.after-drop":    inGroup,
+	"regroup.after-disks":         inGroup,
+	"regroup.after-activate":      inGroup,
+	"regroup.after-deactivate":    inGroup,
 	"writers.tell":                "no state changes there: tests of cancelling wait at it (`internal/service`)",
 }
 
 const (
 	inThin   = "`TestDeath` (`internal/array/backend/lvmthin`), on a kernel with device-mapper: the lab's `TestThinPool`, and `TestThinArray` with the LUNs suspended"
 	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI the lab's `TestArrayGone`"
+	inGroup  = "the lab's `TestNewIdentity`, on a kernel with device-mapper and with LVM: some in `make lab`, all with `UMBRA_LAB_KILL=all`; what was not recorded is gone at the next start, what was is shown again"
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
 

@@ -274,6 +274,7 @@ func FuzzGroup(f *testing.F) {
 				t.Fatalf("%s: %d bytes of segments, %d of volume", v.Name, sum, v.Size)
 			}
 		}
+		renewsOrNot(t, g)
 	})
 }
 

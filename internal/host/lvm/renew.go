@@ -36,7 +36,7 @@ type Renewed struct {
 	// Sources say, for each disk of the group, where its extents are.
 	Sources []Source
 	// Head is how many bytes of each disk come before its extents; Heads are
-	// these bytes.
+	// these bytes, without the zeros at their end.
 	Head  uint64
 	Heads [][]byte
 }
@@ -182,8 +182,9 @@ func (g Group) Renew(id Identity) (Renewed, error) {
 		}
 	}
 	text = r.Group.text()
-	if len(text) > maxText {
-		return r, errors.New("the group's text is too long")
+	const room = 64 << 20 // of which a group of a hundred disks needs one
+	if len(r.Group.Disks)*len(text) > room {
+		return r, fmt.Errorf("the group's text has %d bytes, on %d disks", len(text), len(r.Group.Disks))
 	}
 	for i := range r.Group.Disks {
 		r.Heads = append(r.Heads, r.head(i, text))
@@ -232,7 +233,8 @@ const headArea = 4096
 
 // head writes what comes before a disk's extents: label, header, metadata area.
 func (r Renewed) head(disk int, text string) []byte {
-	b := make([]byte, r.Head)
+	size := len(text) + 1 // the text ends with a zero
+	b := make([]byte, headArea+areaHeader+size)
 	le := binary.LittleEndian
 	label := b[sector : 2*sector]
 	copy(label, "LABELONE")
@@ -255,7 +257,6 @@ func (r Renewed) head(disk int, text string) []byte {
 	le.PutUint64(area[24:], headArea)
 	le.PutUint64(area[32:], r.Head-headArea)
 	copy(area[areaHeader:], text)
-	size := len(text) + 1 // the text ends with a zero
 	le.PutUint64(area[40:], areaHeader)
 	le.PutUint64(area[48:], uint64(size))
 	le.PutUint32(area[56:], checksum(area[areaHeader:areaHeader+size]))

@@ -173,3 +173,29 @@ func TestRenewAny(t *testing.T) {
 		}
 	})
 }
+
+// renewsOrNot: a group that anybody may have written is refused, or what LVM will
+// read is what was meant, with disks that are where the group's are.
+func renewsOrNot(t *testing.T, g Group) {
+	for _, v := range g.Volumes {
+		r, err := g.Renew(g.NewIdentity("new", []string{v.UUID}))
+		if err != nil {
+			continue
+		}
+		for i, head := range r.Heads {
+			d, err := Read(bytes.NewReader(head))
+			if err != nil || !reflect.DeepEqual(d.Group, r.Group) || uint64(len(head)) > r.Head {
+				t.Fatalf("%+v is read as %+v, %v", r.Group, d, err)
+			}
+			old := g.disk(r.Sources[i].Disk)
+			if old == nil || r.Sources[i].Offset != old.data || r.Sources[i].Length/g.extent != old.count {
+				t.Fatalf("disk %d is %+v, was %+v", i, r.Sources[i], old)
+			}
+		}
+		if v.Size > 0 {
+			for _, at := range []uint64{0, v.Size / 2, v.Size - 1} {
+				sameBytes(t, g, r, v, r.Group.Volumes[0], at)
+			}
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/host/lvm"
 	"github.com/umbra-vss/umbra/vss"
@@ -28,22 +29,32 @@ func program() (string, error) {
 		Remedy: "Install it (package lvm2), or read the copy through its device object, which needs no LVM"}
 }
 
+// answerTime bounds an LVM command, which looks at every disk: one may hang, and
+// others wait for us meanwhile.
+const answerTime = 60 * time.Second
+
 // run runs an LVM command.
 func run(ctx context.Context, args ...string) (stdout []byte, said string, err error) {
 	lvm, err := program()
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := exec.CommandContext(ctx, lvm, args...)
+	rctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	cmd := exec.CommandContext(rctx, lvm, args...)
 	// Descriptors of ours are closed on exec, and LVM need not say what it finds.
 	cmd.Env = append(os.Environ(), "LVM_SUPPRESS_FD_WARNINGS=1", "LC_ALL=C")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
-	if err != nil && ctx.Err() != nil {
+	said = strings.Join(strings.Fields(errs.String()), " ")
+	switch {
+	case err != nil && ctx.Err() != nil:
 		err = ctx.Err()
+	case err != nil && rctx.Err() != nil:
+		said = strings.TrimSpace(fmt.Sprintf("no answer within %s; a disk may hang. %s", answerTime, said))
 	}
-	return out.Bytes(), strings.Join(strings.Fields(errs.String()), " "), err
+	return out.Bytes(), said, err
 }
 
 // groups are the volume groups that LVM sees, names by UUIDs.

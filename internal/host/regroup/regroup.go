@@ -152,7 +152,7 @@ func (s Shower) Show(ctx context.Context, g Group) error {
 	var disks []surface.GroupDisk
 	for i, src := range r.Sources {
 		d := g.Disks[slices.IndexFunc(g.Disks, func(d Disk) bool { return d.UUID == src.Disk })]
-		disks = append(disks, surface.GroupDisk{Head: r.Heads[i], LUN: d.LUN, Offset: d.Offset + src.Offset, Length: src.Length})
+		disks = append(disks, surface.GroupDisk{Head: r.Heads[i], HeadSize: r.Head, LUN: d.LUN, Offset: d.Offset + src.Offset, Length: src.Length})
 	}
 	paths, err := s.Surfacer.GroupDisks(ctx, g.Identity.UUID, disks)
 	if err == nil {

@@ -39,6 +39,7 @@ var (
 // GroupDisk is a disk of a group: what precedes its extents, and where these are.
 type GroupDisk struct {
 	Head           []byte
+	HeadSize       uint64 // which zeros fill up
 	LUN            block.Device
 	Offset, Length uint64 // on the LUN
 }
@@ -61,6 +62,9 @@ func (s *Surfacer) GroupDisks(ctx context.Context, uuid string, disks []GroupDis
 	for _, d := range disks {
 		if err := block.Verify(d.LUN); err != nil {
 			return nil, err
+		}
+		if uint64(len(d.Head)) > d.HeadSize || d.HeadSize%devicemapper.SectorSize != 0 {
+			return nil, refuse(vss.E_INVALIDARG, d.LUN.LUN.Name(), fmt.Sprintf("%d bytes do not fit %d", len(d.Head), d.HeadSize), "Report it", nil)
 		}
 		if d.Offset > d.LUN.Size || d.Length > d.LUN.Size-d.Offset || d.Length == 0 || d.Offset%devicemapper.SectorSize != 0 || d.Length%devicemapper.SectorSize != 0 {
 			return nil, refuse(vss.VSS_E_MISSING_HIDDEN_VOLUME, d.LUN.LUN.Name(), fmt.Sprintf("the physical volume's %d bytes at %d are not on the LUN, which has %d", d.Length, d.Offset, d.LUN.Size),
@@ -136,11 +140,11 @@ const headPad = 1 << 20
 func groupTargets(heads uint64, disks []GroupDisk, n int, lun block.Device) []devicemapper.Target {
 	at := uint64(headPad)
 	for _, d := range disks[:n] {
-		at += uint64(len(d.Head))
+		at += d.HeadSize
 	}
 	const sector = devicemapper.SectorSize
 	d := disks[n]
-	head := uint64(len(d.Head)) / sector
+	head := d.HeadSize / sector
 	return []devicemapper.Target{
 		{Start: 0, Length: head, Type: "linear", Params: fmt.Sprintf("%d:%d %d", unix.Major(heads), unix.Minor(heads), at/sector)},
 		{Start: head, Length: d.Length / sector, Type: "linear", Params: fmt.Sprintf("%d:%d %d", lun.Major, lun.Minor, d.Offset/sector)},
@@ -193,7 +197,41 @@ func (s *Surfacer) DropGroup(ctx context.Context, uuid string, lazily bool) erro
 }
 
 func (s *Surfacer) dropGroup(ctx context.Context, c *devicemapper.Control, uuid string, lazily bool) error {
-	return removeAll(ctx, c, s.groupPrefix(uuid), lazily, devicemapper.Unread, func() error { return fpGroupDrop.Hit(ctx) })
+	loops, err := s.loopsBelow(ctx, c, s.groupPrefix(uuid))
+	if err != nil {
+		return err
+	}
+	if err := removeAll(ctx, c, s.groupPrefix(uuid), lazily, devicemapper.Unread, func() error { return fpGroupDrop.Hit(ctx) }); err != nil {
+		return err
+	}
+	for _, d := range loops {
+		// One that a copy's own device is built on, too, stays for that.
+		if err := s.TakeDown(ctx, Device{d, Loop}, false); err != nil && !errors.Is(err, vss.VSS_E_VOLUME_IN_USE) {
+			return err
+		}
+	}
+	return nil
+}
+
+// loopsBelow are this host's loop devices over LUNs, which devices of some UUIDs
+// are built on.
+func (s *Surfacer) loopsBelow(ctx context.Context, c *devicemapper.Control, prefix string) ([]block.Device, error) {
+	above, err := namedBy(ctx, c, prefix)
+	if err != nil || len(above) == 0 {
+		return nil, err
+	}
+	var below []uint64
+	for _, d := range above {
+		deps, err := c.Deps(ctx, d.Ref())
+		if err != nil && !errors.Is(err, vss.VSS_E_OBJECT_NOT_FOUND) {
+			return nil, err
+		}
+		below = append(below, deps...)
+	}
+	all, err := block.Loops(ctx, "")
+	return slices.DeleteFunc(all, func(d block.Device) bool {
+		return d.Loop.Name != s.loopName() || d.Loop.Autoclear || !slices.Contains(below, d.Dev())
+	}), err
 }
 
 // DropVolumes takes a group's volumes away as device-mapper has them, in use or
@@ -267,7 +305,7 @@ func loopOf(ctx context.Context, disks []GroupDisk) (*os.File, error) {
 				}
 			}
 		}
-		at += int64(len(d.Head))
+		at += int64(d.HeadSize)
 	}
 	if err := f.Truncate(at); err != nil {
 		return failed(err)
