@@ -44,8 +44,6 @@ type GroupDisk struct {
 	Offset, Length uint64 // on the LUN
 }
 
-const groupOp = "show volume group"
-
 // groupPrefix begins the device-mapper UUIDs of a group's disks.
 func (s *Surfacer) groupPrefix(uuid string) string {
 	return hide.GroupPrefix + s.HostTag + "-" + strings.ReplaceAll(uuid, "-", "") + "-"
