@@ -31,7 +31,7 @@ func (r *Recovery) groups(ctx context.Context) {
 		for _, g := range c.Groups {
 			if !done[g.Identity.UUID] {
 				done[g.Identity.UUID] = true
-				r.showAgain(ctx, c.Prop.SnapshotSetID, g)
+				r.showGroup(ctx, c.Prop.SnapshotSetID, g)
 			}
 		}
 	}
@@ -40,13 +40,13 @@ func (r *Recovery) groups(ctx context.Context) {
 // regroup shows the groups of a copy that has come back.
 func (r *Recovery) regroup(ctx context.Context, c catalog.Copy) {
 	for _, g := range c.Groups {
-		r.showAgain(ctx, c.Prop.SnapshotSetID, g)
+		r.showGroup(ctx, c.Prop.SnapshotSetID, g)
 	}
 }
 
-// showAgain shows a group; one that cannot be shown is not on record any more, as
+// showGroup shows a group; one that cannot be shown is not on record any more, as
 // with other exposures.
-func (r *Recovery) showAgain(ctx context.Context, set vss.ID, g catalog.Group) {
+func (r *Recovery) showGroup(ctx context.Context, set vss.ID, g catalog.Group) {
 	err := r.Keeper.Regroup(ctx, set, g, func(id vss.ID) bool { return !r.missing[id] })
 	if err == nil {
 		return
