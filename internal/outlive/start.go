@@ -21,11 +21,19 @@ type Program struct {
 	Log    string   // file for what it writes; begun anew at every start
 	Cgroup string   // name of its cgroup: the same for all of a kind
 	Memory uint64   // most bytes of data it may have, each process of it
+	// Orphan is for a program that asks the kernel to end it with whoever started
+	// it (nbdkit does, with and without --exit-with-parent). A shell starts it, and
+	// stays as long as it does: the record is the shell's.
+	Orphan bool
 }
 
 // CgroupFolder is where the programs' cgroups are, at the top of the version 2
 // hierarchy. A service that may not make it there finds it made by its unit.
 const CgroupFolder = "umbra-data"
+
+// shelter is the shell's part. It waits for its word, so that what it starts
+// inherits all that is said of it, and is never there without a record.
+var shelter = []string{"/bin/sh", "-c", `read -r go || exit 1; "$@" </dev/null; exit $?`, "sh"}
 
 const (
 	// The least likely to be killed but for those that must never be.
@@ -48,8 +56,18 @@ func Start(pr Program) (Process, error) {
 		return Process{}, err
 	}
 	defer null.Close()
-	attr := &syscall.ProcAttr{Dir: pr.Dir, Env: environment(), Files: []uintptr{null.Fd(), log.Fd(), log.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}}
-	pid, err := forkFlusher(path, pr.Args, attr)
+	args, in, word := pr.Args, null, (*os.File)(nil)
+	if pr.Orphan {
+		args = append(append(shelter[:len(shelter):len(shelter)], path), args[1:]...)
+		path = shelter[0]
+		if in, word, err = os.Pipe(); err != nil {
+			return Process{}, err
+		}
+		defer in.Close()
+		defer word.Close()
+	}
+	attr := &syscall.ProcAttr{Dir: pr.Dir, Env: environment(), Files: []uintptr{in.Fd(), log.Fd(), log.Fd()}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	pid, err := forkFlusher(path, args, attr)
 	if err != nil {
 		return Process{}, err
 	}
@@ -59,7 +77,11 @@ func Start(pr Program) (Process, error) {
 	bound(pid, pr.Memory)
 	started, _ := stat(pid)
 	p := Process{PID: pid, Started: started, Boot: boot()}
-	if err := p.Keep(pr.Dir); err != nil {
+	err = p.Keep(pr.Dir)
+	if err == nil && word != nil {
+		_, err = word.WriteString("go\n")
+	}
+	if err != nil {
 		_ = p.End(context.Background(), 0)
 		return Process{}, err
 	}
