@@ -179,10 +179,10 @@ func (m *Machine) Enumerate(ctx context.Context) ([]block.Device, error) {
 	return block.Enumerate(ctx, m.HostTag)
 }
 
-// Inspect reads one device. Another host's loop device has no identity here.
+// Inspect reads one device. What another host attached has no identity here.
 func (m *Machine) Inspect(ctx context.Context, device string) (block.Device, error) {
 	d, err := block.Inspect(ctx, device)
-	if err == nil && d.Loop != nil && d.Loop.HostTag != m.HostTag {
+	if err == nil && (d.Loop != nil && d.Loop.HostTag != m.HostTag || d.NBD != nil && d.NBD.HostTag != m.HostTag) {
 		d.LUN = lun.Info{}
 	}
 	return d, err

@@ -25,6 +25,7 @@ type Device struct {
 	ReadOnly  bool       // the host's flag, or the backing's
 	LUN       lun.Info   // what the device says of itself; empty for partitions and stacked devices
 	Loop      *Loop      // for loop devices
+	NBD       *NBD       // for those that Umbra gave to the kernel's NBD client
 	Partition *Partition // for partitions
 	Multipath bool       // a map that multipathd made of a LUN's paths
 }
@@ -44,7 +45,9 @@ func (d Device) Dev() uint64 { return unix.Mkdev(d.Major, d.Minor) }
 
 // Going reports whether the device is detached, as far as that goes, and there
 // only for who still uses it.
-func (d Device) Going() bool { return d.Loop != nil && d.Loop.Autoclear }
+func (d Device) Going() bool {
+	return d.Loop != nil && d.Loop.Autoclear || d.NBD != nil && d.NBD.Going
+}
 
 // Qualified reports whether the device says something by which it can be told
 // from every other LUN (page 0x83 type 1, 2, 3 or 8).

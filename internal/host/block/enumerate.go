@@ -76,7 +76,13 @@ func unanswered(err error) bool {
 // Foreign reports whether another Umbra host of this machine attached the
 // device. Nothing is foreign to the empty tag.
 func (d Device) Foreign(hostTag string) bool {
-	return hostTag != "" && d.Loop != nil && d.Loop.HostTag != "" && d.Loop.HostTag != hostTag
+	if hostTag == "" {
+		return false
+	}
+	if d.NBD != nil {
+		return d.NBD.HostTag != hostTag
+	}
+	return d.Loop != nil && d.Loop.HostTag != "" && d.Loop.HostTag != hostTag
 }
 
 // Loops is Enumerate for attached loop devices alone.

@@ -100,6 +100,9 @@ func inspectNumber(major, minor uint32, path string) (Device, error) {
 			break
 		}
 	}
+	if n := nbdInfo(dir); n != nil {
+		dev.NBD, dev.LUN = n, nbdLUN(n)
+	}
 	if info, ok := mapInfo(dir); ok {
 		dev.LUN, dev.Multipath = info, true
 	}

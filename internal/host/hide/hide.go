@@ -118,6 +118,7 @@ func (r Rules) write(ctx context.Context, rules map[string]string) error {
 		return unwritable(r.dir(), err)
 	}
 	rules[multipathFile] = renderMultipath()
+	rules[nbdFile] = renderNBD()
 	for name, text := range rules {
 		if have, err := os.ReadFile(filepath.Join(r.dir(), name)); err == nil && string(have) == text {
 			continue

@@ -44,6 +44,7 @@ func TestHideAndUnhide(t *testing.T) {
 	for _, want := range []string{
 		`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", `,
 		`ATTRS{loop/backing_file}=="*naa.6001405123456789abcdef0123456789*", `,
+		`ATTRS{backend}=="umbra/naa.6001405123456789abcdef0123456789*", `,
 		`ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789abcdef0123456789", `,
 		`ENV{ID_SERIAL}=="36001405123456789abcdef0123456789", `,
 		`ATTRS{wwid}=="uuid.01405123-4567-889a-8bcd-ef0123456789", `, `ATTRS{wwid}=="eui.abcdef01234567890014051234567896", `,
@@ -60,7 +61,10 @@ func TestHideAndUnhide(t *testing.T) {
 	if n := files(t, r.Dir); n != 2 {
 		t.Errorf("%d files", n)
 	}
-	// The rules of hiding itself are one file more, which stays.
+	if text, err := os.ReadFile(filepath.Join(r.Dir, nbdFile)); err != nil || !strings.Contains(string(text), "ATTRS{backend}==\"umbra/*\", GOTO=\"umbra_end\"\nKERNEL==\"nbd2[0-9][0-9][0-9]*\", ENV{SYSTEMD_READY}=\"0\"") {
+		t.Errorf("a device without its name is not hidden: %v\n%s", err, text)
+	}
+	// The rules of hiding itself are files of their own, which stay.
 	if text, err := os.ReadFile(filepath.Join(r.Dir, multipathFile)); err != nil || !strings.Contains(string(text), "ENV{SCSI_IDENT_LUN_NAA_REGEXT}=\"\"\n") {
 		t.Errorf("multipathd is not told: %v\n%s", err, text)
 	}
@@ -150,7 +154,7 @@ func files(t *testing.T, dir string) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(slices.DeleteFunc(all, func(e os.DirEntry) bool { return e.Name() == multipathFile }))
+	return len(slices.DeleteFunc(all, func(e os.DirEntry) bool { return e.Name() == multipathFile || e.Name() == nbdFile }))
 }
 
 func TestHideFails(t *testing.T) {
@@ -180,7 +184,7 @@ func TestHideFails(t *testing.T) {
 
 // rule is what every line of a rules file must look like, whoever made up the
 // identifier.
-var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"|, SYMLINK\+="umbra/hidden/%k")*)$`)
+var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:/?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"|, SYMLINK\+="umbra/hidden/%k")*)$`)
 
 func FuzzRules(f *testing.F) {
 	f.Add("naa.6001405123456789abcdef0123456789")

@@ -158,6 +158,7 @@ func naaConditions(digits, rest string) []string {
 	out := []string{
 		fmt.Sprintf(`ATTRS{wwid}=="naa.%s%s"`, digits, rest),
 		fmt.Sprintf(`ATTRS{loop/backing_file}=="*naa.%s*"`, digits),
+		fmt.Sprintf(`ATTRS{backend}=="umbra/naa.%s*"`, digits),
 		fmt.Sprintf(`ENV{ID_WWN_WITH_EXTENSION}=="0x%s%s"`, digits, rest),
 		// scsi_id puts the designator's type before it: 3 for NAA.
 		fmt.Sprintf(`ENV{ID_SERIAL}=="3%s%s"`, digits, rest),

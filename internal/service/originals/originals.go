@@ -87,7 +87,7 @@ func (k *Keeper) Cover(ctx context.Context, families ...hide.Family) error {
 	var used []lun.Info
 	for _, d := range ds {
 		ours := slices.ContainsFunc(families, func(f hide.Family) bool { return f.Has(d.LUN) })
-		if d.Going() && d.Loop.ReadOnly {
+		if d.Going() && (d.NBD != nil || d.Loop.ReadOnly) {
 			continue // what is left of a copy that was deleted by force while it was read
 		}
 		if ours && !contains(known, d.LUN) && !copies[d.LUN.Name()] && k.Host.InUse(ctx, d) {

@@ -1,6 +1,10 @@
 // Package nbd attaches LUNs of an array on another machine over NBD, without any
-// SCSI, NVMe or NBD in this machine's kernel: what is needed is FUSE and the loop
-// driver.
+// SCSI or NVMe in this machine's kernel. What is needed is the kernel's NBD client,
+//
+//	/dev/nbd2000      the kernel; the LUN's name is its backend identifier
+//	  {dir}/naa.…/s   a socket: nbdkit, as below
+//
+// or FUSE and the loop driver:
 //
 //	/dev/loopN        loop driver, direct I/O; the LUN's name on it (package loop)
 //	  {dir}/naa.…/    a file that FUSE shows: nbdfuse (package libnbd-bin)
@@ -9,10 +13,10 @@
 //	      the network
 //	        the array's server for this host
 //
-// nbdfuse cannot speak TLS with a key, and does not connect again; nbdkit does
-// both. The two are one process group for each LUN, and outlive the daemon
+// nbdfuse and the kernel cannot speak TLS with a key, and do not connect again;
+// nbdkit does both. The two are one process group for each LUN, and outlive the daemon
 // (package outlive): it may be killed under I/O. What is attached is found again
-// by the loop device, which bears the LUN's name, and its processes by their
+// by the device, which bears the LUN's name, and its processes by their
 // record in the LUN's folder.
 //
 // Other ways of the same kind were tried and are not here. A FUSE export of

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -71,6 +72,8 @@ type Initiator struct {
 	target      Target
 	credentials Credentials
 	patience    time.Duration
+	kernel      chan struct{} // whose turn it is, see kernel.go
+	announced   sync.Map      // devices of which udev was told, by their sequence numbers
 }
 
 var _ attach.Initiator = (*Initiator)(nil)
@@ -79,7 +82,7 @@ var _ attach.Initiator = (*Initiator)(nil)
 // for it is kept in dir, which must be empty after a boot. What is attached
 // already has the key from now on: the array may have made a new one.
 func New(hostTag, dir string, t Target, c Credentials) *Initiator {
-	i := &Initiator{hostTag: hostTag, dir: dir, target: t, credentials: c, patience: 10 * time.Second}
+	i := &Initiator{hostTag: hostTag, dir: dir, target: t, credentials: c, patience: 10 * time.Second, kernel: make(chan struct{}, 1)}
 	i.Initiator = loop.New(hostTag, files{i})
 	if _, err := os.Stat(i.keyFile()); err == nil {
 		_ = i.writeKey() // what fails now fails again, and is told, when it is used
@@ -92,10 +95,17 @@ func (i *Initiator) Name() string { return "nbd" }
 
 // Ready reports whether this machine can attach over NBD.
 func (i *Initiator) Ready() error {
+	inKernel := kernelReady()
 	for _, n := range []struct{ program, pkg string }{{"nbdkit", "nbdkit"}, {"nbdfuse", "libnbd-bin"}} {
+		if inKernel && n.program == "nbdfuse" {
+			continue
+		}
 		if _, err := exec.LookPath(n.program); err != nil {
 			return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: attachOp, Object: n.program, Reason: "it is not installed", Remedy: "Install it (apt install " + n.pkg + ")", Err: err}
 		}
+	}
+	if inKernel {
+		return nil
 	}
 	for _, n := range []struct{ node, module string }{{"/dev/fuse", "fuse"}, {"/dev/loop-control", "loop"}} {
 		if _, err := os.Stat(n.node); err != nil {
@@ -125,6 +135,9 @@ func (i *Initiator) Has(dev block.Device) bool {
 	if dev.Loop != nil && dev.Loop.HostTag != "" {
 		n, ok = dev.Loop.NAA, true
 	}
+	if dev.NBD != nil {
+		n, ok = dev.NBD.NAA, true
+	}
 	return ok && i.Present(n)
 }
 
@@ -134,6 +147,11 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 	if err != nil {
 		return err
 	}
+	kernel, err := block.OwnNBD(ctx, i.hostTag)
+	if err != nil {
+		return err
+	}
+	here = append(here, kernel...)
 	var absent []lun.NAA
 	for _, n := range luns {
 		if !has(here, n) {
@@ -148,7 +166,7 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 
 func has(devices []block.Device, n lun.NAA) bool {
 	for _, d := range devices {
-		if d.Loop != nil && d.Loop.NAA == n {
+		if d.Loop != nil && d.Loop.NAA == n || d.NBD != nil && d.NBD.NAA == n {
 			return true
 		}
 	}
@@ -157,6 +175,15 @@ func has(devices []block.Device, n lun.NAA) bool {
 
 // Rescan implements attach.Initiator.
 func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
+	devices, rest, err := i.rescanKernel(ctx, luns)
+	if len(rest) == 0 {
+		return devices, err
+	}
+	more, ferr := i.rescanFiles(ctx, rest)
+	return append(devices, more...), vss.Join(attachOp, err, ferr)
+}
+
+func (i *Initiator) rescanFiles(ctx context.Context, luns []lun.Info) ([]block.Device, error) {
 	for _, l := range luns {
 		if n, ok := l.NAA(); ok && i.dead(n) {
 			if err := i.clearDead(ctx, n, unix.O_EXCL); err != nil {
@@ -169,6 +196,9 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 
 // Detach implements attach.Initiator.
 func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
+	if inKernel(dev) {
+		return i.detachKernel(ctx, dev, i.letGo)
+	}
 	n, ok := dev.LUN.NAA()
 	if !ok || !i.dead(n) {
 		return i.Initiator.Detach(ctx, dev)
@@ -179,6 +209,9 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 // Abandon implements attach.Initiator. The programs that serve the file are
 // ended, so who uses the device gets errors.
 func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
+	if inKernel(dev) {
+		return i.detachKernel(ctx, dev, i.abandon)
+	}
 	n, ok := dev.LUN.NAA()
 	if !ok || !i.Present(n) {
 		return i.Initiator.Abandon(ctx, dev)
@@ -337,9 +370,7 @@ func (i *Initiator) openAt(ctx context.Context, portal string, l Exported) (loop
 	if err != nil {
 		return loop.Opened{}, i.failed(l.NAA, "its folder cannot be made", "Check --run-dir", err)
 	}
-	args := []string{"nbdfuse", i.file(l.NAA), "--socket-activation", "nbdkit", "-f", "--exit-with-parent", "--filter=retry", "nbd",
-		"hostname=" + host, "port=" + port, "export=" + l.NAA.String(), "tls=require", "tls-username=" + i.credentials.Identity, "tls-psk=" + i.keyFile(),
-		"retries=" + strconv.Itoa(retries), "retry-delay=1", "retry-exponential=no"}
+	args := append([]string{"nbdfuse", i.file(l.NAA), "--socket-activation", "nbdkit", "-f", "--exit-with-parent"}, i.proxied(l, host, port)...)
 	if l.ReadOnly {
 		args = append([]string{"nbdfuse", "-r"}, args[1:]...)
 	}
@@ -366,6 +397,13 @@ func (i *Initiator) openAt(ctx context.Context, portal string, l Exported) (loop
 	}
 	i.boundSilence(p)
 	return loop.Opened{NAA: l.NAA, FD: fd, Size: l.Size, Generation: l.Generation, ReadOnly: l.ReadOnly, Dev: st.Dev, Ino: st.Ino}, nil
+}
+
+// proxied are nbdkit's arguments for the array's server.
+func (i *Initiator) proxied(l Exported, host, port string) []string {
+	return []string{"--filter=retry", "nbd",
+		"hostname=" + host, "port=" + port, "export=" + l.NAA.String(), "tls=require", "tls-username=" + i.credentials.Identity, "tls-psk=" + i.keyFile(),
+		"retries=" + strconv.Itoa(retries), "retry-delay=1", "retry-exponential=no"}
 }
 
 // reachable connects once: nbdkit would try for long before it says that nobody
