@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check lab lab-smoke lab-units conformance crash-matrix bench bench-lab generate clean
+.PHONY: all build guard deps demo test check lab lab-nbd lab-smoke lab-units conformance crash-matrix bench bench-lab generate clean
 
 all: build
 
@@ -51,6 +51,11 @@ test: deps build check
 lab: build
 	./build/lab-deps.sh
 	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 15m ./test/lab ./test/lab/story
+
+# lab-nbd is one more, of LUNs over NBD with the kernel's own client.
+lab-nbd: build
+	./build/lab-deps.sh
+	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 10m ./test/lab/nbd
 
 # lab-smoke is one of them, from create on one machine to import on another. It
 # is left out, and says so, where its packages cannot be had.

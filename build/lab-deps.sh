@@ -14,7 +14,8 @@ cache=${1:-${UMBRA_LAB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/umbra-lab
 # What the guests run. Whatever these depend on comes along.
 packages="busybox-static dash kmod udev lvm2 dmsetup open-iscsi e2fsprogs xfsprogs
 btrfs-progs nvme-cli util-linux mount fdisk sg3-utils sg3-utils-udev iproute2
-multipath-tools base-passwd nbd-client nfs-kernel-server nfs-common systemd"
+multipath-tools base-passwd nbd-client nfs-kernel-server nfs-common systemd
+qemu-system-common nbdkit"
 kernel=linux-image-cloud-amd64
 
 # The kind of what is unpacked: it is made anew when this file changes.

@@ -73,6 +73,13 @@ func (m *Machine) Push(ctx context.Context, data []byte, path string, mode os.Fi
 	return err
 }
 
+// Install puts an archive of programs (image.Pack) on the machine. What it has
+// already stays.
+func (m *Machine) Install(ctx context.Context, pack []byte) error {
+	_, err := m.run(ctx, bytes.NewReader(pack), "cd / && cpio -idm 2>/dev/null")
+	return err
+}
+
 // Pull reads a file of the machine's.
 func (m *Machine) Pull(ctx context.Context, path string) ([]byte, error) {
 	r, err := m.run(ctx, nil, "cat "+quote(path))
