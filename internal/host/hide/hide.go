@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
@@ -189,12 +190,26 @@ func (r Rules) reload(ctx context.Context) error {
 	if _, err := os.Stat("/run/udev/control"); err != nil {
 		return nil // no udev runs: nobody acts on disks
 	}
-	out, err := exec.CommandContext(ctx, "udevadm", "control", "--reload").CombinedOutput()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	return reload(ctx, func() ([]byte, error) {
+		return exec.CommandContext(ctx, "udevadm", "control", "--reload").CombinedOutput()
+	})
+}
+
+// reload asks udev up to three times. It answers one at a time, and asks who is
+// asking: what comes between its accepting a call and that is without credentials,
+// and it hangs up ("Broken pipe").
+func reload(ctx context.Context, udevadm func() ([]byte, error)) error {
+	var out []byte
+	var err error
+	for range 3 {
+		if out, err = udevadm(); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: hideOp, Object: "udevadm control --reload",
 		Reason: fmt.Sprintf("udev did not take the rules: %s", strings.TrimSpace(string(out))),

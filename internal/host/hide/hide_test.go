@@ -208,3 +208,25 @@ func FuzzRules(f *testing.F) {
 		}
 	})
 }
+
+// TestReloadAgain: udev that hangs up once is asked again; one that always does,
+// is told.
+func TestReloadAgain(t *testing.T) {
+	calls := 0
+	hangsUp := func(times int) func() ([]byte, error) {
+		calls = 0
+		return func() ([]byte, error) {
+			if calls++; calls <= times {
+				return []byte("Broken pipe"), errors.New("exit status 1")
+			}
+			return nil, nil
+		}
+	}
+	if err := reload(t.Context(), hangsUp(1)); err != nil || calls != 2 {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+	var e *vss.Error
+	if err := reload(t.Context(), hangsUp(100)); !errors.As(err, &e) || !strings.Contains(e.Reason, "Broken pipe") || calls != 3 {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+}
