@@ -50,7 +50,7 @@ test: deps build check
 # SCSI and a real udev (docs/lab.md). No rights are needed.
 lab: build
 	./build/lab-deps.sh
-	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 15m ./test/lab ./test/lab/story
+	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 15m -parallel 3 ./test/lab ./test/lab/story
 
 # lab-nbd is one more, of LUNs over NBD with the kernel's own client.
 lab-nbd: build

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,7 +125,28 @@ func (m *Machine) note(command string, code int, took time.Duration) {
 		return
 	}
 	defer f.Close()
-	fmt.Fprintf(f, "%s %6d ms, code %d: %s\n", time.Now().Format("15:04:05.000"), took.Milliseconds(), code, command)
+	fmt.Fprintf(f, "%s %6d ms, code %d, processor %5d ms: %s\n", time.Now().Format("15:04:05.000"), took.Milliseconds(), code, m.spent().Milliseconds(), command)
+}
+
+// spent is the time of this machine's processors that the other has had since it
+// is on.
+func (m *Machine) spent() time.Duration {
+	m.mu.Lock()
+	pid := m.pid
+	m.mu.Unlock()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	var ticks time.Duration
+	if f := strings.Fields(rest); len(f) > 12 {
+		for _, n := range f[11:13] { // user and system
+			t, _ := strconv.ParseInt(n, 10, 64)
+			ticks += time.Duration(t)
+		}
+	}
+	return ticks * 10 * time.Millisecond
 }
 
 func (m *Machine) line() (*control, error) {
@@ -172,6 +194,22 @@ func (m *Machine) Start(name, format string, args ...any) *Process {
 		m.lab.t.Fatal(err)
 	}
 	go func() { <-p.r.done; f.Close() }()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.processes[name] = p
+	return p
+}
+
+// Process is what Start returned, for a machine that began with a scene in which
+// it was started.
+func (m *Machine) Process(name string) *Process {
+	m.lab.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.processes[name]
+	if p == nil {
+		m.lab.t.Fatalf("nothing was started on %s that is called %s", m.Name, name)
+	}
 	return p
 }
 

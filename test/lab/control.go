@@ -50,14 +50,17 @@ func dial(ctx context.Context, line net.Conn) (*control, error) {
 		line.Close()
 		return nil, errors.Join(err, context.Cause(ctx))
 	}
-	return controlFrom(line, in), nil
+	return controlFrom(line, in, 0, map[uint32]*running{}), nil
 }
 
-// controlOf is the line to a machine that is up already.
-func controlOf(line net.Conn) *control { return controlFrom(line, bufio.NewReaderSize(line, 64<<10)) }
+// controlOf is the line to a machine that is up already, and on which commands
+// run already.
+func controlOf(line net.Conn, last uint32, running map[uint32]*running) *control {
+	return controlFrom(line, bufio.NewReaderSize(line, 64<<10), last, running)
+}
 
-func controlFrom(line net.Conn, in io.Reader) *control {
-	c := &control{line: line, running: map[uint32]*running{}}
+func controlFrom(line net.Conn, in io.Reader, last uint32, running map[uint32]*running) *control {
+	c := &control{line: line, last: last, running: running}
 	go c.listen(in)
 	return c
 }

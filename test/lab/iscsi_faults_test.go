@@ -10,6 +10,7 @@ import (
 func TestISCSIFaults(t *testing.T) {
 	s := newSAN(t, "a", "b")
 	a, b := s.l.Machine("a"), s.l.Machine("b")
+	impatient(a)
 	has := func(got string, words ...string) {
 		t.Helper()
 		for _, w := range words {

@@ -9,7 +9,7 @@ import (
 
 // san is an array that exports over iSCSI, and hosts that have joined it.
 type san struct {
-	t     *testing.T
+	t     lab.T
 	l     *lab.Lab
 	array *lab.Machine
 
@@ -17,21 +17,45 @@ type san struct {
 	portal string       // the flag by which it has one, without its address
 }
 
+const iscsiPortal = "--iscsi-portal %[1]s:3260"
+
+// joined is an array that exports over iSCSI, and a and b have joined it.
+var joined = lab.Scene{Machines: lab.Machines{"array", "a", "b"}, Play: func(t lab.T, l *lab.Lab) {
+	s := &san{t: t, l: l, array: l.Machine("array"), portal: iscsiPortal}
+	s.begin("a", "b")
+}}
+
+// newSAN is a SAN of a and b, or one of them; the other has joined it and is off.
 func newSAN(t *testing.T, hosts ...string) *san {
 	t.Helper()
-	return newSANOver(t, "--iscsi-portal %[1]s:3260", hosts...)
+	l := joined.Start(t, append([]string{"array"}, hosts...)...)
+	array := l.Machine("array")
+	return &san{t: t, l: l, array: array, portal: iscsiPortal, served: array.Process("serve")}
 }
 
 func newSANOver(t *testing.T, portal string, hosts ...string) *san {
 	t.Helper()
 	l := lab.Start(t, append(lab.Machines{"array"}, hosts...))
 	s := &san{t: t, l: l, array: l.Machine("array"), portal: portal}
+	s.begin(hosts...)
+	return s
+}
+
+// begin makes a SAN of machines that have just booted.
+func (s *san) begin(hosts ...string) {
+	s.t.Helper()
 	s.array.Sh("modprobe xfs && mkfs.xfs -q /dev/vda && mkdir -p /store && mount -t xfs /dev/vda /store")
 	s.serve()
 	for _, h := range hosts {
 		s.join(h)
+		s.l.Machine(h).Sh("modprobe -a ext4 xfs")
 	}
-	return s
+}
+
+// impatient makes a host give up a connection that is gone after half the time,
+// from its next login on.
+func impatient(m *lab.Machine) {
+	m.Sh("sed -i 's/\\(replacement_timeout\\) = 20/\\1 = 10/' /etc/iscsi/iscsid.conf && grep -q 'replacement_timeout = 10' /etc/iscsi/iscsid.conf")
 }
 
 // serve starts the array and waits until it answers.

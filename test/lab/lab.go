@@ -58,6 +58,7 @@ type Lab struct {
 	hub      *hub
 	machines map[string]*Machine
 	order    []string
+	ready    map[string]*template // what machines begin with, by role
 }
 
 // bootTime is for one machine to be ready, emulated, beside other work.
@@ -84,6 +85,16 @@ const systemd = "+systemd"
 
 func start(t T, names Machines, first string) *Lab {
 	t.Helper()
+	l, ctx, cancel := newLab(t, names, first)
+	defer cancel()
+	l.begin(ctx, names...)
+	return l
+}
+
+// newLab is a lab whose machines are all off, with a context that ends while its
+// test can still say so.
+func newLab(t T, names Machines, first string) (*Lab, context.Context, context.CancelFunc) {
+	t.Helper()
 	if os.Getenv(Env) != "1" {
 		t.Skipf("virtual machines are started only with %s=1 (make lab)", Env)
 	}
@@ -97,13 +108,12 @@ func start(t T, names Machines, first string) *Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &Lab{t: t, dir: dir, logs: artifacts(t), machines: map[string]*Machine{}, order: names}
+	l := &Lab{t: t, dir: dir, logs: artifacts(t), order: names}
 	made.Lock()
 	made.labs = append(made.labs, dir) // gone soon, unless the process is interrupted
 	made.Unlock()
 	t.Cleanup(l.tearDown)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
 	if l.image, err = theImage(ctx); errors.Is(err, image.ErrUnavailable) {
 		t.Skip(err)
 	} else if err != nil {
@@ -112,7 +122,6 @@ func start(t T, names Machines, first string) *Lab {
 	if err := alone(ctx, t.Logf); err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
 	roles := map[string]bool{}
 	for _, name := range names {
 		roles[roleOf(name)+first] = true
@@ -123,25 +132,38 @@ func start(t T, names Machines, first string) *Lab {
 			t.Fatalf("%v\n(with %s=1 every machine boots by itself)", err, EnvBoot)
 		}
 	}
-	l.hub = newHub()
-	for i, name := range names {
-		m := &Machine{lab: l, Name: name, number: i + 1, kind: roleOf(name) + first, template: ready[roleOf(name)+first]}
-		l.machines[name] = m
-		if err := m.prepare(); err != nil {
-			t.Fatal(err)
-		}
+	l.add(ready, first)
+	return l, ctx, cancel
+}
+
+// add adds the machines to their lab.
+func (l *Lab) add(ready map[string]*template, first string) {
+	l.ready = ready
+	l.hub, l.machines = newHub(), map[string]*Machine{}
+	for i, name := range l.order {
+		l.machines[name] = &Machine{lab: l, Name: name, number: i + 1, kind: roleOf(name) + first, template: ready[roleOf(name)+first], processes: map[string]*Process{}}
 	}
+}
+
+// begin switches machines on for the first time.
+func (l *Lab) begin(ctx context.Context, names ...string) {
+	l.t.Helper()
+	begin := time.Now()
 	errs := make([]error, len(names))
 	var up sync.WaitGroup
 	for i, name := range names {
-		up.Go(func() { errs[i] = l.machines[name].powerOn(ctx) })
+		m := l.Machine(name)
+		up.Go(func() {
+			if errs[i] = m.prepare(); errs[i] == nil {
+				errs[i] = m.powerOn(ctx)
+			}
+		})
 	}
 	up.Wait()
 	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	t.Logf("%s up in %.1f s", strings.Join(names, ", "), time.Since(begin).Seconds())
-	return l
+	l.t.Logf("%s up in %.1f s", strings.Join(names, ", "), time.Since(begin).Seconds())
 }
 
 // Machine returns a machine by its name.
@@ -269,6 +291,7 @@ var made struct {
 	lock  *os.File
 
 	templates map[string]*template // by kind of machine
+	scenes    []*Scene             // that were played
 	labs      []string             // folders
 }
 
@@ -289,10 +312,13 @@ func Clean() error {
 	made.Lock()
 	defer made.Unlock()
 	for role, t := range made.templates {
-		_ = t.memory.Close()
-		_ = t.state.Close()
+		t.close()
 		delete(made.templates, role)
 	}
+	for _, s := range made.scenes {
+		s.forget()
+	}
+	made.scenes = nil
 	var errs []error
 	for _, dir := range append(made.labs, made.dir) {
 		if dir != "" {

@@ -17,7 +17,7 @@ func TestUnderLoad(t *testing.T) {
 	a.Sh(`mkdir -p /srv/db /srv/log
 mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 /dev/%[1]s && mount /dev/%[1]s /srv/db
 mkfs.xfs -q -m uuid=21111111-2222-3333-4444-555555555555 /dev/%[2]s && mount /dev/%[2]s /srv/log
-for v in db log; do for i in 1 2 3; do head -c 3000000 /dev/urandom >/srv/$v/$i; done; done; sync
+for v in db log; do for i in 1 2 3; do head -c 800000 /dev/urandom >/srv/$v/$i; done; done; sync
 cd /srv && sha256sum */[123] >/root/sums`, s.disk(a, db), s.disk(a, log))
 	sums, err := a.Pull(t.Context(), "/root/sums")
 	if err != nil {

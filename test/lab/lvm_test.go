@@ -20,7 +20,7 @@ lvcreate -q -y -Wn -l 12 -n log data /dev/%[2]s:50-57 /dev/%[1]s:45-48
 modprobe ext4; mkdir -p /srv/db /srv/log
 mkfs.xfs -q -K /dev/data/db && mount /dev/data/db /srv/db
 mkfs.ext4 -q -E nodiscard /dev/data/log && mount /dev/data/log /srv/log
-for v in db log; do for i in 1 2 3; do head -c 1000000 /dev/urandom >/srv/$v/$i; done; done; sync
+for v in db log; do for i in 1 2 3; do head -c 500000 /dev/urandom >/srv/$v/$i; done; done; sync
 cd /srv && sha256sum */[123] >/root/sums`, s.disk(a, p0), s.disk(a, p1))
 	sums, err := a.Pull(t.Context(), "/root/sums")
 	if err != nil {

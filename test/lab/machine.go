@@ -26,12 +26,16 @@ type Machine struct {
 	lab      *Lab
 	number   int
 	kind     string    // its role, and whether it has systemd
-	template *template // what it begins with, or a template's machine becomes; else nil
+	template *template // what it begins with whenever it is switched on; nil if it boots
+	first    *template // what it begins with the first time, if that is another
+	becomes  *template // what comes of it, if it is to be a template
 
-	mu      sync.Mutex
-	control *control // nil while it is off
-	gone    chan struct{}
-	pid     int
+	mu        sync.Mutex
+	control   *control // nil while it is off
+	gone      chan struct{}
+	pid       int
+	qemu      *monitor            // if it is to be a template
+	processes map[string]*Process // by name
 }
 
 // diskSize is what a disk could hold; what it does not hold takes no
@@ -74,6 +78,12 @@ func (m *Machine) disks() (names []string) {
 // prepare makes the machine's disks.
 func (m *Machine) prepare() error {
 	for _, d := range m.disks() {
+		if m.first != nil {
+			if err := copyFile(m.file(d), m.first.disks[d]); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := os.WriteFile(m.file(d), nil, 0o600); err != nil {
 			return err
 		}
@@ -87,32 +97,41 @@ func (m *Machine) prepare() error {
 // up is a machine that runs.
 type up struct {
 	control *control
-	monitor net.Conn // QEMU's own; nil if the machine boots, and is no template
+	monitor net.Conn // QEMU's own; nil if the machine boots, and is to be no template
+	qemu    *monitor // on it
 	cable   net.Conn
 	gone    chan struct{}
 }
 
 // powerOn starts the machine and returns when it listens.
 func (m *Machine) powerOn(ctx context.Context) error {
-	u, err := m.boot(ctx)
+	from, who := m.template, m.who()
+	if m.first != nil {
+		from, who.Already = m.first, true
+		m.first = nil
+	}
+	u, err := m.boot(ctx, from)
 	if err == nil {
 		m.lab.hub.plug(m.mac(), u.cable)
-		if err = u.control.become(ctx, m.who()); err != nil {
+		if err = u.control.become(ctx, who); err != nil {
 			m.kill(u.gone)
 		}
+	}
+	if u.monitor != nil && m.becomes == nil {
+		u.monitor.Close()
 	}
 	if err != nil {
 		return fmt.Errorf("%s does not start: %w\n%s", m.Name, err, tail(m.console(), 30))
 	}
 	m.mu.Lock()
-	m.control, m.gone = u.control, u.gone
+	m.control, m.gone, m.qemu = u.control, u.gone, u.qemu
 	m.mu.Unlock()
 	return nil
 }
 
-// boot boots the machine, or lets it go on from its template, and returns when
-// it listens.
-func (m *Machine) boot(ctx context.Context) (u up, err error) {
+// boot boots the machine, or lets it go on from a template, and returns when it
+// listens.
+func (m *Machine) boot(ctx context.Context, from *template) (u up, err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTime)
 	defer cancel()
 	ports := map[string]net.Listener{}
@@ -126,7 +145,7 @@ func (m *Machine) boot(ctx context.Context) (u up, err error) {
 		defer stop()
 		ports[kind] = l
 	}
-	if u.gone, err = m.launch(); err != nil {
+	if u.gone, err = m.launch(from); err != nil {
 		return up{}, err
 	}
 	go func() {
@@ -144,7 +163,7 @@ func (m *Machine) boot(ctx context.Context) (u up, err error) {
 	if u.cable, err = ports["net"].Accept(); err != nil {
 		return up{}, err
 	}
-	if m.template != nil {
+	if from != nil || m.becomes != nil {
 		if u.monitor, err = ports["monitor"].Accept(); err != nil {
 			return up{}, err
 		}
@@ -153,25 +172,31 @@ func (m *Machine) boot(ctx context.Context) (u up, err error) {
 	if err != nil {
 		return up{}, err
 	}
-	if m.continues() {
-		defer u.monitor.Close()
-		qemu, err := monitorOf(u.monitor)
-		if err == nil {
-			err = awake(ctx, qemu, m.template)
-		}
-		if err != nil {
+	if u.monitor != nil {
+		if u.qemu, err = monitorOf(u.monitor); err != nil {
 			return up{}, err
 		}
-		u.control = controlOf(line)
-		return u, nil
 	}
-	u.control, err = dial(ctx, line)
-	return u, err
+	if from == nil {
+		u.control, err = dial(ctx, line)
+		return u, err
+	}
+	if m.processes, err = m.inherit(from); err != nil {
+		return up{}, err
+	}
+	running := map[uint32]*running{}
+	for _, p := range m.processes {
+		running[p.id] = p.r
+	}
+	if err = awake(ctx, u.qemu, from); err != nil {
+		return up{}, err
+	}
+	u.control = controlOf(line, from.last, running)
+	for _, p := range m.processes {
+		p.c = u.control
+	}
+	return u, nil
 }
-
-// continues is that the machine goes on from its template. (number is 0 for the
-// template's own.)
-func (m *Machine) continues() bool { return m.template != nil && m.number != 0 }
 
 // who is what it is told to be.
 func (m *Machine) who() wire.Machine {
@@ -187,13 +212,13 @@ func (m *Machine) who() wire.Machine {
 
 // launch starts QEMU. It has to die with this process, and the kernel sees to
 // that when the thread that started it ends: so a thread is kept for it.
-func (m *Machine) launch() (gone chan struct{}, err error) {
+func (m *Machine) launch(from *template) (gone chan struct{}, err error) {
 	out, err := os.OpenFile(filepath.Join(m.lab.logs, m.Name+"-qemu.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	// A machine gives way to everything else here, and to tests of time first.
-	cmd := exec.Command("nice", slices.Concat([]string{"-n", "10"}, m.lab.image.QEMU, m.arguments())...)
+	cmd := exec.Command("nice", slices.Concat([]string{"-n", "10"}, m.lab.image.QEMU, m.arguments(from))...)
 	cmd.Env = append(os.Environ(), m.lab.image.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -217,16 +242,19 @@ func (m *Machine) launch() (gone chan struct{}, err error) {
 	return gone, <-started
 }
 
-func (m *Machine) arguments() []string {
+func (m *Machine) arguments(from *template) []string {
 	args := []string{"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max", "-smp", "1", "-m", "512"}
-	if m.template == nil {
+	if from == nil && m.becomes == nil {
 		args = append(args, "-machine", "q35")
 	} else {
-		shared := map[bool]string{true: "off", false: "on"}[m.continues()]
-		args = append(args, "-machine", "q35,memory-backend=ram", "-object", "memory-backend-file,id=ram,size=512M,share="+shared+",mem-path="+path(m.template.memory),
+		memory, shared := from, "off"
+		if m.becomes != nil {
+			memory, shared = m.becomes, "on"
+		}
+		args = append(args, "-machine", "q35,memory-backend=ram", "-object", "memory-backend-file,id=ram,size=512M,share="+shared+",mem-path="+path(memory.memory),
 			"-chardev", "socket,id=monitor,path="+m.file("monitor"), "-mon", "chardev=monitor,mode=control")
 	}
-	if m.continues() {
+	if from != nil {
 		args = append(args, "-incoming", "defer")
 	}
 	if kvm() {

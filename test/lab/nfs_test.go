@@ -24,7 +24,7 @@ func TestNFSShare(t *testing.T) {
 	naa := s.lun("db", "64M", "a")
 	a.Sh("umbra rescan")
 	a.Sh(`mkfs.ext4 -q /dev/%s && mkdir -p /srv/db && mount /dev/%[1]s /srv/db && mkdir -p /srv/db/docs/2026
-head -c 3000000 /dev/urandom >/srv/db/docs/2026/report; echo above >/srv/db/above; ln -s ../above /srv/db/docs/up; sync
+head -c 800000 /dev/urandom >/srv/db/docs/2026/report; echo above >/srv/db/above; ln -s ../above /srv/db/docs/up; sync
 umbra create /srv/db --transportable --document /root/set.umbra`, s.disk(a, naa))
 	doc, err := a.Pull(t.Context(), "/root/set.umbra")
 	if err == nil {

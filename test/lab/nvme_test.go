@@ -32,7 +32,7 @@ func TestNVMe(t *testing.T) {
 	a.Sh(`mkdir -p /srv/db /srv/log
 mkfs.ext4 -q -U 11111111-2222-3333-4444-555555555555 /dev/%[1]s && mount /dev/%[1]s /srv/db
 mkfs.xfs -q -m uuid=21111111-2222-3333-4444-555555555555 /dev/%[2]s && mount /dev/%[2]s /srv/log
-for v in db log; do for i in 1 2; do head -c 3000000 /dev/urandom >/srv/$v/$i; done; done; sync
+for v in db log; do for i in 1 2; do head -c 800000 /dev/urandom >/srv/$v/$i; done; done; sync
 cd /srv && sha256sum */[12] >/root/sums`, dbDisk, logDisk)
 	sums, err := a.Pull(t.Context(), "/root/sums")
 	if err != nil {
@@ -158,12 +158,12 @@ func nvmePowerCut(t *testing.T, s *san, b *lab.Machine) {
 	two := s.lun("two", "32M", "b")
 	b.Sh("umbra rescan")
 	d := nvmeDisk(t, b, two)
-	b.Sh("head -c 8388608 /dev/urandom >/root/written && dd if=/root/written of=/dev/%s bs=1M oflag=direct 2>/dev/null", d)
+	b.Sh("head -c 4194304 /dev/urandom >/root/written && dd if=/root/written of=/dev/%s bs=1M oflag=direct 2>/dev/null", d)
 	s.array.PowerOff()
 	s.array.PowerOn()
 	s.array.Sh("modprobe xfs && mkdir -p /store && mount -t xfs /dev/vda /store")
 	s.serve()
-	b.Sh("dd if=/dev/%s bs=1M count=8 iflag=direct 2>/dev/null | cmp - /root/written", d)
+	b.Sh("dd if=/dev/%s bs=1M count=4 iflag=direct 2>/dev/null | cmp - /root/written", d)
 
 	s.array.Fails("umbra array host remove b") // it has a LUN attached
 	s.array.Sh("umbra array host remove b --force")

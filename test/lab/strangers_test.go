@@ -13,6 +13,7 @@ import (
 func TestStrangers(t *testing.T) {
 	s := newSAN(t, "a", "b")
 	a, b := s.l.Machine("a"), s.l.Machine("b")
+	impatient(a)
 	naa := s.lun("db", "64M", "a")
 	a.Sh("umbra rescan")
 	d := s.disk(a, naa)

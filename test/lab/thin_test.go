@@ -82,7 +82,7 @@ func TestThinArray(t *testing.T) {
 	a.Sh("umbra rescan")
 	a.Sh(`mkdir -p /srv/db /srv/log
 mkfs.ext4 -q /dev/%[1]s && mount /dev/%[1]s /srv/db && mkfs.ext4 -q /dev/%[2]s && mount /dev/%[2]s /srv/log
-for v in db log; do head -c 2000000 /dev/urandom >/srv/$v/data; done; sync; cd /srv && sha256sum */data >/root/sums`, s.disk(a, db), s.disk(a, log))
+for v in db log; do head -c 800000 /dev/urandom >/srv/$v/data; done; sync; cd /srv && sha256sum */data >/root/sums`, s.disk(a, db), s.disk(a, log))
 	sums, err := a.Pull(t.Context(), "/root/sums")
 	if err != nil {
 		t.Fatal(err)

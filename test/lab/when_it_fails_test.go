@@ -14,6 +14,7 @@ import (
 func TestFaults(t *testing.T) {
 	s := newSAN(t, "a", "b")
 	a, b := s.l.Machine("a"), s.l.Machine("b")
+	impatient(a)
 	has := func(got string, words ...string) {
 		t.Helper()
 		for _, w := range words {
@@ -37,7 +38,7 @@ func TestFaults(t *testing.T) {
 	}
 	a.Sh("umbra rescan")
 	for i, v := range []string{"one", "two", "three"} {
-		a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /srv/%s && mount /dev/%[1]s /srv/%[2]s && echo %[2]s >/srv/%[2]s/name && head -c 4000000 /dev/urandom >/srv/%[2]s/data", s.disk(a, naas[i]), v)
+		a.Sh("mkfs.ext4 -q /dev/%s && mkdir -p /srv/%s && mount /dev/%[1]s /srv/%[2]s && echo %[2]s >/srv/%[2]s/name && head -c 800000 /dev/urandom >/srv/%[2]s/data", s.disk(a, naas[i]), v)
 	}
 	create := func() (copies []string) {
 		t.Helper()
@@ -80,6 +81,7 @@ while :; do
 		if test -e $m/%[2]s; then rm $m/%[2]s && rmdir $m || true; fi
 		if test -e $m/%[3]s; then rm $m/%[3]s && rmdir $m && mkdir $m && ln -s $other $m/%[4]s || true; fi
 	done
+	test -e $m || sleep 0.05
 done 2>/dev/null`, tpg, copies[0], copies[1], naas[0])
 	saboteur.WaitFor("ready")
 	begin = time.Now()

@@ -26,6 +26,9 @@ func become(m wire.Machine) error {
 	if err := reseed(m.Seed); err != nil {
 		return fmt.Errorf("what is random: %w", err)
 	}
+	if m.Already {
+		return nil
+	}
 	if err := os.WriteFile("/run/boot_id", []byte(m.BootID+"\n"), 0o444); err != nil {
 		return err
 	}

@@ -37,6 +37,10 @@ type Machine struct {
 	Time     time.Time `json:"time"`
 	Seed     []byte    `json:"seed"` // of all that is random
 	BootID   string    `json:"boot_id"`
+
+	// Already: it has been told before, and begins with the memory it had then. Its
+	// clock has stood, and what is random must not come a second time; no more.
+	Already bool `json:"already,omitempty"`
 }
 
 // Command is run by a shell with -e.
