@@ -16,6 +16,7 @@ import (
 	providerv1 "github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1"
 	"github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1/providerv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -450,6 +451,7 @@ func (p *Proxy) invoke(ctx context.Context, method string, limit time.Duration, 
 	cctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	begin := time.Now()
+	defer underway.Begin(cctx, underway.Wait{Kind: underway.Provider, What: method, Who: p.m.Name, Object: p.subject(), PID: l.pid})()
 	err = p.during(cctx, l, func(ctx context.Context) error {
 		if pt := points[method]; pt != nil {
 			_ = pt.Hit(ctx) // what happened meanwhile the call itself finds out
@@ -461,6 +463,16 @@ func (p *Proxy) invoke(ctx context.Context, method string, limit time.Duration, 
 		return p.broken(ctx, method, time.Since(begin), "it answered nonsense: "+string(bad), nil)
 	}
 	return p.answered(ctx, l, method, begin, err)
+}
+
+// subject is the set that is being made, for whoever asks what is waited for.
+func (p *Proxy) subject() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.set.IsNull() {
+		return ""
+	}
+	return "set " + p.set.String()
 }
 
 // Offers implements provider.Partly. What a provider offers is asked of itself,

@@ -55,6 +55,7 @@ type Guard struct {
 	released  bool          // Thaw, Close or a failed Freeze asked for the release
 	taken     bool          // the daemon thaws, the guard is killed
 	exited    bool          // the process has ended
+	closing   bool          // Close told it to end
 	broken    string        // why the daemon took over, if that spoils the hold
 	held      bool          // every filesystem was frozen at one time
 	freezeErr error
@@ -250,6 +251,9 @@ func (g *Guard) Close() error {
 	if holding {
 		g.Thaw()
 	}
+	g.mu.Lock()
+	g.closing = true
+	g.mu.Unlock()
 	g.hangUp()
 	if within(g.gone, exitsAfter) {
 		return nil

@@ -138,6 +138,7 @@ func newGuard(fss []*Filesystem, o Options) (*Guard, error) {
 	if g.proc, err = spawn(o.Binary, len(g.units)); err != nil {
 		return fail("its program cannot be run", err)
 	}
+	g.enlist()
 	return g, nil
 }
 

@@ -90,7 +90,7 @@ func (g *Guard) lastRites() {
 	g.words = g.proc.lastWords()
 	g.mu.Unlock()
 	if unfinished {
-		g.takeOver("the guard died")
+		g.takeOver(g.whyGone())
 	}
 	g.mu.Lock()
 	g.exited = true
@@ -116,6 +116,7 @@ func (g *Guard) lastRites() {
 	if taken {
 		g.log.Warn("the daemon thawed in place of its freeze guard", "pid", g.PID(), "reason", broken, "stderr", g.words)
 	}
+	g.delist()
 	close(g.gone)
 }
 

@@ -40,7 +40,7 @@ func (g *Guard) watch() {
 		switch active, overdue := g.active(); {
 		case !active:
 		case deaf || g.proc.dying(buf):
-			g.takeOver("the guard died")
+			g.takeOver(g.whyGone())
 		case overdue:
 			g.takeOver(exceeded(g.limit))
 		}
@@ -48,6 +48,19 @@ func (g *Guard) watch() {
 	g.proc.reap()
 	g.lastRites()
 }
+
+// whyGone tells a guard that was told to end, and has a thread in the kernel, from
+// one that died.
+func (g *Guard) whyGone() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing {
+		return stillInKernel
+	}
+	return "the guard died"
+}
+
+const stillInKernel = "a freeze or thaw had not come back from the kernel when the guard was told to end"
 
 // hungUp empties the socket. What the messages say is in the page.
 func hungUp(sock int, buf []byte) bool {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/rpc"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/provider"
 	"github.com/umbra-vss/umbra/provider/remote"
 	"github.com/umbra-vss/umbra/vss"
@@ -114,15 +115,10 @@ var unlisted atomic.Pointer[func(vss.ID, *vss.Error)]
 // held, and must not wait.
 func OnUnlisted(f func(session vss.ID, err *vss.Error)) { unlisted.Store(&f) }
 
-type sessionKey struct{}
-
 // SessionOf is the session in which a provider is called, or GUID_NULL.
-func SessionOf(ctx context.Context) vss.ID {
-	session, _ := ctx.Value(sessionKey{}).(vss.ID)
-	return session
-}
+func SessionOf(ctx context.Context) vss.ID { return underway.SessionOf(ctx) }
 
 // WithSession says in which session the providers are called.
 func WithSession(ctx context.Context, session vss.ID) context.Context {
-	return context.WithValue(ctx, sessionKey{}, session)
+	return underway.WithSession(ctx, session)
 }
