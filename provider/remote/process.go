@@ -41,7 +41,11 @@ func start(ctx context.Context, m Manifest, o Options) (*life, error) {
 		return nil, err
 	}
 	fail := func(object, reason string, err error) (*life, error) {
-		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "start provider", Object: object, Reason: reason, Remedy: "Check the provider's program, and its folders below the daemon's --run-dir and --state-dir", Err: err}
+		remedy := "Check the provider's program, and its folders below the daemon's --run-dir and --state-dir"
+		if uid != 0 && errors.Is(err, os.ErrPermission) {
+			remedy = "The service may not start programs of other users unless its unit lets it: see docs/provider-guide.md, Users; or let the provider be a service of its own"
+		}
+		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: "start provider", Object: object, Reason: reason, Remedy: remedy, Err: err}
 	}
 	dir, state := filepath.Join(o.Dir, m.ID.Bare()), filepath.Join(o.StateDir, m.ID.Bare())
 	for _, d := range []string{dir, state} {
