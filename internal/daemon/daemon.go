@@ -187,7 +187,7 @@ func mirrored(socket string, log *slog.Logger) (*slog.Logger, func(catalog.Event
 func hidingRules(dir string) hide.Rules {
 	r := hide.Rules{Dir: dir}
 	if dir == hide.DefaultDir {
-		r.LVM = hide.LVMDir
+		r.LVM, r.Vendor = hide.LVMDir, hide.VendorDir
 	}
 	return r
 }

@@ -79,7 +79,11 @@ func TestHidden(t *testing.T) {
 					continue
 				}
 				partitions++
-				for property, whenHidden := range map[string]bool{"SYSTEMD_READY=0": true, "UDISKS_IGNORE=1": true, "UMBRA_HIDDEN=1": true, "ID_FS_UUID=": false, "DEVLINKS=/dev/umbra/hidden/": true, "DEVLINKS=/dev/disk": false} {
+				if serial := strings.Replace(naas[i].String(), "naa.", "E: ID_SERIAL=3", 1); !hidden(i) && !strings.Contains(entry, serial) || !strings.Contains(entry, "E: ID_SERIAL=") {
+					t.Errorf("%s: %s: it has no serial number\n%s", step, k.name, entry)
+				}
+				for property, whenHidden := range map[string]bool{"SYSTEMD_READY=0": true, "UDISKS_IGNORE=1": true, "UMBRA_HIDDEN=1": true, "ID_FS_UUID=": false, "DEVLINKS=/dev/umbra/hidden/": true, "DEVLINKS=/dev/disk": false,
+					"ID_SCSI=1": false /* sg3-utils' programs were not started */} {
 					bare := k.name == "gpt" && strings.Contains(entry, "E: DEVTYPE=disk") && property == "ID_FS_UUID=" // a partitioned disk has no filesystem
 					if there := strings.Contains(entry, "E: "+property); !bare && there != (hidden(i) == whenHidden) {
 						t.Errorf("%s: %s: hidden should be %v, and %s is there: %v\n%s", step, k.name, hidden(i), property, there, entry)
@@ -122,7 +126,15 @@ func TestHidden(t *testing.T) {
 // pushRules returns what makes rules as the service does, and gives the
 // machine's udev what came of it.
 func pushRules(t *testing.T, m *lab.Machine) func(func(hide.Rules) error) {
-	r := hide.Rules{Dir: t.TempDir(), Reload: func(context.Context) error { return nil }}
+	r := hide.Rules{Dir: t.TempDir(), Vendor: t.TempDir(), Reload: func(context.Context) error { return nil }}
+	const inquiries = "55-scsi-sg3_id.rules"
+	text, err := m.Pull(t.Context(), filepath.Join(hide.VendorDir, inquiries))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(r.Vendor, inquiries), text, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return func(change func(hide.Rules) error) {
 		t.Helper()
 		if err := change(r); err != nil {

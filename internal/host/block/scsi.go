@@ -24,8 +24,10 @@ func scsiInfo(dir string) (lun.Info, bool) {
 		ProductID:       attr(dev, "model"),
 		ProductRevision: attr(dev, "rev"),
 	}
-	if real, err := filepath.EvalSymlinks(dev); err == nil && strings.Contains(real, "/session") {
+	if strings.Contains(dir, "/session") {
 		info.BusType = lun.BusISCSI
+	} else if real, err := filepath.EvalSymlinks(dev); err == nil && strings.Contains(real, "/session") {
+		info.BusType = lun.BusISCSI // dir is a link
 	}
 	// A page that cannot be read leaves the disk without an identity: it is
 	// then refused as a LUN by name, not guessed at.

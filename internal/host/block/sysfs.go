@@ -17,21 +17,7 @@ const sysRoot = "/sys"
 //
 // By plain system calls: os.ReadFile takes three times as many, and looking at
 // one disk reads ten attributes.
-func attr(dir, name string) string {
-	fd, err := open(filepath.Join(dir, name))
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	var buf [4096]byte // the most an attribute of text has
-	for {
-		n, err := unix.Read(fd, buf[:])
-		if err == unix.EINTR {
-			continue
-		}
-		return strings.TrimSpace(string(buf[:max(n, 0)]))
-	}
-}
+func attr(dir, name string) string { return strings.TrimSpace(string(page(dir, name))) }
 
 func open(path string) (int, error) {
 	for {
@@ -48,13 +34,26 @@ func number(dir, name string) uint64 {
 	return n
 }
 
-// page reads a binary attribute, such as a vital product data page.
+// page reads an attribute as it is, such as a vital product data page; nil if
+// there is none.
 func page(dir, name string) []byte {
-	b, err := os.ReadFile(filepath.Join(dir, name))
+	fd, err := open(filepath.Join(dir, name))
 	if err != nil {
 		return nil
 	}
-	return b
+	defer unix.Close(fd)
+	buf := make([]byte, 4096) // the most an attribute of text has
+	for size := 0; ; {
+		n, err := unix.Read(fd, buf[size:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case n == len(buf)-size: // a page may be longer
+			size, buf = len(buf), append(buf, make([]byte, len(buf))...)
+			continue
+		}
+		return buf[:size+max(n, 0)]
+	}
 }
 
 func exists(dir, name string) bool {

@@ -37,6 +37,11 @@ type Rules struct {
 	// LVM is the folder of LVM's configuration, which is made to overlook what is
 	// hidden; "" where the rules are not those of the running udev.
 	LVM string
+
+	// Vendor is where packages have their rules, VendorDir, so that their programs
+	// are not started for hidden disks; "" where the rules are not those of the
+	// running udev.
+	Vendor string
 }
 
 const hideOp = "hide LUNs"
@@ -120,6 +125,7 @@ func (r Rules) write(ctx context.Context, rules map[string]string) error {
 	}
 	rules[multipathFile] = renderMultipath()
 	rules[nbdFile] = renderNBD()
+	r.spare(rules)
 	for name, text := range rules {
 		if have, err := os.ReadFile(filepath.Join(r.dir(), name)); err == nil && string(have) == text {
 			continue

@@ -42,12 +42,13 @@ func TestHideAndUnhide(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", `,
-		`ATTRS{loop/backing_file}=="*naa.6001405123456789abcdef0123456789*", `,
-		`ATTRS{backend}=="umbra/naa.6001405123456789abcdef0123456789*", `,
+		`ENV{.UMBRA_WWID}=="", KERNEL!="loop*|dm-*|nbd*", ATTRS{wwid}=="?*", ENV{.UMBRA_WWID}="$attr{wwid}"`,
+		`ENV{.UMBRA_WWID}=="naa.6001405123456789abcdef0123456789|uuid.01405123-4567-889a-8bcd-ef0123456789|eui.abcdef01234567890014051234567896", ENV{SYSTEMD_READY}="0"`,
+		`ENV{.UMBRA_WWID}=="naa.6001405123456789abcdef0123456789", ENV{ID_SERIAL}="36001405123456789abcdef0123456789"`,
+		`KERNEL=="nbd*", ATTRS{backend}=="umbra/naa.6001405123456789abcdef0123456789*", `,
+		`KERNEL=="loop*", ATTRS{loop/backing_file}=="*naa.6001405123456789abcdef0123456789*", `,
 		`ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789abcdef0123456789", `,
 		`ENV{ID_SERIAL}=="36001405123456789abcdef0123456789", `,
-		`ATTRS{wwid}=="uuid.01405123-4567-889a-8bcd-ef0123456789", `, `ATTRS{wwid}=="eui.abcdef01234567890014051234567896", `,
 		`ENV{SYSTEMD_READY}="0"`, `ENV{UDISKS_IGNORE}="1"`, `ENV{DM_MULTIPATH_DEVICE_PATH}="0"`,
 		`ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1"`,
 	} {
@@ -93,11 +94,12 @@ func TestFamily(t *testing.T) {
 	}
 	for name, want := range map[string][]string{
 		"10-umbra-array-6001405123456789.rules": {
-			`ENV{UMBRA_ADMITTED}=="1", GOTO="umbra_end"`, `ATTRS{wwid}=="naa.6001405123456789*", ENV{SYSTEMD_READY}="0"`,
+			`ENV{UMBRA_ADMITTED}=="1", GOTO="umbra_end"`, `ENV{.UMBRA_WWID}=="naa.6001405123456789*|uuid.01405123-4567-889?-8???-????????????|eui.????????????????0014051234567896", ENV{SYSTEMD_READY}="0"`,
+			`ENV{.UMBRA_WWID}=="naa.6001405123456789*", ENV{ID_SERIAL}="$env{.UMBRA_WWID}"`,
 			`ATTRS{loop/backing_file}=="*naa.6001405123456789*", `, `ENV{ID_WWN_WITH_EXTENSION}=="0x6001405123456789*", `, `ENV{ID_SERIAL}=="36001405123456789*", `,
-			`ATTRS{wwid}=="uuid.01405123-4567-889?-8???-????????????", `, `ATTRS{wwid}=="eui.????????????????0014051234567896", `},
+		},
 		"09-umbra-naa.6001405123456789abcdef0123456789.rules": {
-			`ATTRS{wwid}=="naa.6001405123456789abcdef0123456789", ENV{UMBRA_ADMITTED}="1"`},
+			`ENV{.UMBRA_WWID}=="naa.6001405123456789abcdef0123456789|uuid.01405123-4567-889a-8bcd-ef0123456789|eui.abcdef01234567890014051234567896", ENV{UMBRA_ADMITTED}="1"`},
 	} {
 		text, err := os.ReadFile(filepath.Join(r.Dir, name))
 		if err != nil {
@@ -183,14 +185,17 @@ func TestHideFails(t *testing.T) {
 }
 
 // rule is what every line of a rules file must look like, whoever made up the
-// identifier.
-var rule = regexp.MustCompile(`^(#.*|[A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:/?*-]*"(, [A-Z]+(\{[A-Za-z_/]+\})?(==|!=|=)"[A-Za-z0-9._:?*-]*"|, SYMLINK\+="umbra/hidden/%k")*)$`)
+// identifier. What udev puts in by itself ($…) is nowhere but where we say so.
+var rule = regexp.MustCompile(`^(#.*|` + part + `(, ` + part + `|, SYMLINK\+="umbra/hidden/%k"|, ENV\{\.UMBRA_WWID\}="\$attr\{wwid\}"|, ENV\{ID_SERIAL\}="\$env\{\.UMBRA_WWID\}")*)$`)
+
+const part = `[A-Z]+(\{[A-Za-z_/.]+\})?(==|!=|=)"[A-Za-z0-9._:?*|/-]*"`
 
 func FuzzRules(f *testing.F) {
 	f.Add("naa.6001405123456789abcdef0123456789")
 	f.Add(`x", RUN+="/bin/sh -c id"`)
 	f.Add("a\nRUN+=\"b\"")
 	f.Add("*[a-z]|../../etc/passwd")
+	f.Add("a|naa.*")
 	f.Fuzz(func(t *testing.T, id string) {
 		l := named(id)
 		text, err := render(l)

@@ -17,5 +17,5 @@ const nbdFile = "10-umbra-nbd.rules"
 // one more event afterwards.
 func renderNBD() string {
 	return rulesFile("Written by Umbra: a device of the kernel's NBD client whose LUN is not known yet\n# stays out of sight.",
-		[]string{fmt.Sprintf(`KERNEL=="nbd%d[0-9][0-9][0-9]*"`, NBDIndex/1000)}, effects, `ATTRS{backend}=="umbra/*"`)
+		[]string{fmt.Sprintf(`KERNEL=="nbd%d[0-9][0-9][0-9]*", `, NBDIndex/1000) + effects}, `KERNEL!="nbd*"`, `ATTRS{backend}=="umbra/*"`)
 }

@@ -79,7 +79,7 @@ func render(l lun.Info) (string, error) {
 		return "", err
 	}
 	return rulesFile("Written by Umbra for a LUN of a shadow copy, which must stay out of sight.\n# Removed when the copy is deleted or broken out of its set.",
-		conditions, effects), nil
+		append(each(conditions, effects), serials(l)...)), nil
 }
 
 // renderAdmitted writes the rules that except an original from its array's.
@@ -88,13 +88,13 @@ func renderAdmitted(l lun.Info) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return rulesFile("Written by Umbra for an original LUN of a joined array: umbra rescan let it\n# through. Removed by umbra detach.", conditions, `ENV{UMBRA_ADMITTED}="1"`), nil
+	return rulesFile("Written by Umbra for an original LUN of a joined array: umbra rescan let it\n# through. Removed by umbra detach.", each(conditions, `ENV{UMBRA_ADMITTED}="1"`)), nil
 }
 
 // renderFamily writes the rules that hide an array's LUNs but the admitted.
 func renderFamily(f Family) string {
 	return rulesFile("Written by Umbra for a joined array: its LUNs stay out of sight unless umbra\n# rescan let them through.",
-		naaConditions(string(f), "*"), effects, `ENV{UMBRA_ADMITTED}=="1"`)
+		append(each(naaConditions(string(f), "*"), effects), fmt.Sprintf(`ENV{.UMBRA_WWID}=="naa.%s*", ENV{ID_SERIAL}="$env{.UMBRA_WWID}"`, f)), `ENV{UMBRA_ADMITTED}=="1"`)
 }
 
 // MappedPrefix begins the UUIDs of device-mapper devices that are volumes of
@@ -124,8 +124,8 @@ const mappedFile = "10-umbra-mapped.rules"
 func renderMapped() string {
 	hidden := []string{`ATTR{dm/uuid}=="` + MappedPrefix + `*"`}
 	named := []string{`ATTR{dm/uuid}=="` + GroupPrefix + `*"`, `ATTR{dm/uuid}=="LVM-` + lvm.Mark + `*"`}
-	return rulesFile("Written by Umbra: volumes put together from LUNs of shadow copies stay out of\n# sight.", hidden, effects) +
-		strings.ReplaceAll(rulesFile("Volume groups that umbra expose --new-identity named are seen by LVM, and found by\n# nothing that is on them.", named, groupEffects), "umbra_end", "umbra_group_end")
+	return rulesFile("Written by Umbra: volumes put together from LUNs of shadow copies stay out of\n# sight.", each(hidden, effects)) +
+		strings.ReplaceAll(rulesFile("Volume groups that umbra expose --new-identity named are seen by LVM, and found by\n# nothing that is on them.", each(named, groupEffects)), "umbra_end", "umbra_group_end")
 }
 
 // conditionsOf are the matches that find a LUN, one rule each. Disks and their
@@ -139,47 +139,78 @@ func conditionsOf(l lun.Info) ([]string, error) {
 		case id.Type == lun.IDFCPHName:
 			out = append(out, naaConditions(hex.EncodeToString(id.Identifier), "")...)
 		default:
-			out = append(out, fmt.Sprintf(`ATTRS{wwid}=="%s"`, pattern(id.String())))
+			out = append(out, fmt.Sprintf(`KERNEL!="loop*|nbd*", ATTRS{wwid}=="%s"`, pattern(id.String())))
 		}
 	}
 	if len(out) == 0 {
 		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: hideOp, Object: l.Name(),
 			Reason: "nothing in its identity tells this LUN from others", Remedy: "Use LUNs with a page 0x83 identifier of type 1, 2, 3 or 8"}
 	}
-	if mark := fmt.Sprintf(`ATTRS{loop/backing_file}=="*%s*"`, pattern(Mark(l))); !slices.Contains(out, mark) {
+	if mark := loopCondition(pattern(Mark(l))); !slices.Contains(out, mark) {
 		out = append(out, mark)
 	}
 	return out, nil
 }
 
+func loopCondition(mark string) string {
+	return fmt.Sprintf(`KERNEL=="loop*", ATTRS{loop/backing_file}=="*%s*"`, mark)
+}
+
 // naaConditions find the LUNs whose NAA identifier begins with some digits: all
 // of them, or with "*" as the rest, some.
+//
+// udev tries them on every event of a block device, those of each LUN that is
+// hidden. ATTRS goes through all parents of a device, so it is asked once
+// (wwidRule), and not of devices that have no such thing.
 func naaConditions(digits, rest string) []string {
-	out := []string{
-		fmt.Sprintf(`ATTRS{wwid}=="naa.%s%s"`, digits, rest),
-		fmt.Sprintf(`ATTRS{loop/backing_file}=="*naa.%s*"`, digits),
-		fmt.Sprintf(`ATTRS{backend}=="umbra/naa.%s*"`, digits),
+	// NVMe has the same digits in another order.
+	wwids := append([]string{"naa." + digits + rest}, identity.NamespaceWWIDs(digits)...)
+	return []string{
+		fmt.Sprintf(`ENV{.UMBRA_WWID}=="%s"`, strings.Join(wwids, "|")),
+		loopCondition("naa." + digits),
+		fmt.Sprintf(`KERNEL=="nbd*", ATTRS{backend}=="umbra/naa.%s*"`, digits),
 		fmt.Sprintf(`ENV{ID_WWN_WITH_EXTENSION}=="0x%s%s"`, digits, rest),
 		// scsi_id puts the designator's type before it: 3 for NAA.
 		fmt.Sprintf(`ENV{ID_SERIAL}=="3%s%s"`, digits, rest),
 	}
-	// NVMe has the same digits in another order.
-	for _, w := range identity.NamespaceWWIDs(digits) {
-		out = append(out, fmt.Sprintf(`ATTRS{wwid}=="%s"`, w))
-	}
-	return out
 }
 
-// rulesFile gives block devices that meet a condition the effects, unless they
-// meet an exception.
-func rulesFile(comment string, conditions []string, effects string, exceptions ...string) string {
+// wwidRule keeps what the kernel says of a disk for the rules after it, in the
+// first of our files that udev comes to. A name with a dot is not kept longer than
+// the event.
+const wwidRule = `ENV{.UMBRA_WWID}=="", KERNEL!="loop*|dm-*|nbd*", ATTRS{wwid}=="?*", ENV{.UMBRA_WWID}="$attr{wwid}"`
+
+// serials are rules that say a SCSI disk's serial number as sg3-utils' would,
+// whose programs are not started for hidden disks (inquiry.go): multipathd takes
+// an interest in a disk that has none.
+func serials(l lun.Info) []string {
+	naa, ok := l.NAA()
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf(`ENV{.UMBRA_WWID}=="%s", ENV{ID_SERIAL}="3%s"`, naa, hex.EncodeToString(naa[:]))}
+}
+
+// each is a rule with the same effects for each of some conditions.
+func each(conditions []string, effects string) (rules []string) {
+	for _, c := range conditions {
+		rules = append(rules, c+", "+effects)
+	}
+	return rules
+}
+
+// rulesFile is rules for block devices, unless they meet an exception.
+func rulesFile(comment string, rules []string, exceptions ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", comment)
 	for _, skip := range append([]string{`ACTION=="remove"`, `SUBSYSTEM!="block"`}, exceptions...) {
 		fmt.Fprintf(&b, "%s, GOTO=\"umbra_end\"\n", skip)
 	}
-	for _, c := range conditions {
-		fmt.Fprintf(&b, "%s, %s\n", c, effects)
+	if strings.Contains(strings.Join(rules, "\n"), ".UMBRA_WWID") {
+		fmt.Fprintf(&b, "%s\n", wwidRule)
+	}
+	for _, r := range rules {
+		fmt.Fprintf(&b, "%s\n", r)
 	}
 	fmt.Fprintf(&b, "LABEL=\"umbra_end\"\n")
 	return b.String()

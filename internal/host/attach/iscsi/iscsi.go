@@ -207,26 +207,26 @@ func (i *Initiator) bringAll(ctx context.Context, sessions []session, luns []Exp
 	for _, s := range sessions {
 		i.removeStale(ctx, s, luns)
 	}
-	all, errs := make([]block.Device, len(luns)), make([]error, len(luns))
+	// Of a LUN that came on every session there is, there is no other path.
+	complete := len(sessions) == len(i.sys.sessions(i.credentials.Target, i.credentials.Initiator))
+	all, paths, errs := make([]block.Device, len(luns)), make([][]block.Device, len(luns)), make([]error, len(luns))
 	var g errgroup.Group
 	g.SetLimit(i.parallel)
 	for n, l := range luns {
 		g.Go(func() error {
-			all[n], errs[n] = i.bringLUN(ctx, sessions, l, news)
+			all[n], paths[n], errs[n] = i.bringLUN(ctx, sessions, complete, l, news)
 			return nil
 		})
 	}
 	_ = g.Wait()
-	var came []lun.NAA
 	for n := range luns {
 		if errs[n] == nil {
 			devices = append(devices, all[n])
-			came = append(came, luns[n].NAA)
+			i.remember(luns[n].NAA, append(paths[n], all[n]))
 		} else {
 			failed = append(failed, luns[n].NAA)
 		}
 	}
-	i.remember(ctx, came)
 	return devices, failed, vss.Join(attachOp, errs...)
 }
 
@@ -234,10 +234,9 @@ func (i *Initiator) bringAll(ctx context.Context, sessions []session, luns []Exp
 // than the array says: what the kernel remembers of a mapping that is no more.
 func (i *Initiator) removeStale(ctx context.Context, s session, luns []Exported) {
 	for _, p := range i.sys.places(s) {
-		for _, l := range luns {
-			if p != s.place(l.Number) && i.sys.is(p, l.NAA) {
-				_ = i.sys.remove(ctx, p)
-			}
+		naas, _ := i.sys.identity(p)
+		if slices.ContainsFunc(luns, func(l Exported) bool { return p != s.place(l.Number) && slices.Contains(naas, l.NAA) }) {
+			_ = i.sys.remove(ctx, p)
 		}
 	}
 }

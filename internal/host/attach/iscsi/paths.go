@@ -32,14 +32,14 @@ func (i *Initiator) allPlaces() map[lun.NAA][]string {
 }
 
 // bringLUN makes a LUN appear on every session and returns what it is to be used
-// by. A path that does not come is missed only if none does.
-func (i *Initiator) bringLUN(ctx context.Context, sessions []session, l Exported, news *bell) (block.Device, error) {
+// by, and its paths. A path that does not come is missed only if none does. That
+// the sessions are complete says that there is no other.
+func (i *Initiator) bringLUN(ctx context.Context, sessions []session, complete bool, l Exported, news *bell) (d block.Device, came []block.Device, err error) {
 	paths := make([]block.Device, len(sessions))
 	errs := i.several(ctx, len(sessions), func(ctx context.Context, n int) (err error) {
 		paths[n], err = i.bring(ctx, sessions[n], l, news)
 		return err
 	})
-	var came []block.Device
 	for n, d := range paths {
 		if errs[n] == nil {
 			came = append(came, d)
@@ -47,27 +47,26 @@ func (i *Initiator) bringLUN(ctx context.Context, sessions []session, l Exported
 	}
 	if len(came) == 0 {
 		if ctx.Err() != nil {
-			return block.Device{}, ctx.Err()
+			return d, nil, ctx.Err()
 		}
-		return block.Device{}, vss.Join(attachOp, errs...)
+		return d, nil, vss.Join(attachOp, errs...)
 	}
-	if m, ok, err := i.mapFor(ctx, l, came); ok || err != nil {
-		return m, err
+	m, mapped, err := i.mapFor(ctx, l, came)
+	if err != nil {
+		return m, nil, err
 	}
-	if len(came) == len(i.sys.sessions(i.credentials.Target, i.credentials.Initiator)) {
-		return i.best(came), nil
-	}
-	// A path that is down may be the one that is in use.
-	for _, p := range i.places(l.NAA) {
-		name := i.sys.disk(p)
-		if name == "" || slices.ContainsFunc(came, func(d block.Device) bool { return d.Name == name }) {
-			continue
-		}
-		if d, err := i.inspect(ctx, name); err == nil && i.check(d, l) == nil {
-			came = append(came, d)
+	if !complete || len(came) < len(sessions) {
+		// A path that is down may be the one that is in use.
+		for _, d := range i.devices(ctx, l.NAA) {
+			if !d.Multipath && i.check(d, l) == nil && !slices.ContainsFunc(came, func(c block.Device) bool { return c.Name == d.Name }) {
+				came = append(came, d)
+			}
 		}
 	}
-	return i.best(came), nil
+	if mapped {
+		return m, came, nil
+	}
+	return i.best(came), came, nil
 }
 
 // mapFor is the map that multipathd makes of an original's paths. A copy's paths
@@ -115,24 +114,21 @@ func (i *Initiator) mapOf(paths []block.Device) string {
 // the recorded one may have gone while others are here.
 type members map[uint64]string
 
-// remember notes the devices of LUNs that have been attached.
-func (i *Initiator) remember(ctx context.Context, naas []lun.NAA) {
-	all := i.allPlaces()
-	for _, naa := range naas {
-		had, now := i.known[naa], members{}
-		still := false
-		for _, d := range i.devicesAt(ctx, all[naa]) {
-			now[d.DiskSeq] = d.Name
-			_, before := had[d.DiskSeq]
-			still = still || before
-		}
-		if still { // the same attachment: what has gone of it belongs to it
-			for seq, name := range had {
-				now[seq] = name
-			}
-		}
-		i.known[naa] = now
+// remember notes the devices of a LUN that has been attached.
+func (i *Initiator) remember(naa lun.NAA, devices []block.Device) {
+	had, now := i.known[naa], members{}
+	still := false
+	for _, d := range devices {
+		now[d.DiskSeq] = d.Name
+		_, before := had[d.DiskSeq]
+		still = still || before
 	}
+	if still { // the same attachment: what has gone of it belongs to it
+		for seq, name := range had {
+			now[seq] = name
+		}
+	}
+	i.known[naa] = now
 }
 
 // devices are the LUN's disks, and the map of them.
