@@ -59,10 +59,10 @@ func (r Rules) Hide(ctx context.Context, luns []lun.Info) error {
 	return r.put(ctx, luns, fileName, render)
 }
 
-// Unhide removes the rules of LUNs, whether or not there are any; their array's
-// rules may hide them all the same. Devices that are here are not looked at
-// again by udev: what is broken out of its set and should be seen gets an event
-// from whoever breaks it.
+// Unhide removes the rules of LUNs that are not here any more, whether or not
+// there are any. udev is not told, which would be a program's start for each LUN
+// and all rules read anew: it notices by itself after some seconds, and rules for
+// what does not come hide nothing.
 func (r Rules) Unhide(ctx context.Context, luns []lun.Info) error { return r.drop(ctx, luns, fileName) }
 
 // Admit excepts originals from what [Rules.HideFamily] hides. Errors are those
@@ -73,7 +73,10 @@ func (r Rules) Admit(ctx context.Context, luns []lun.Info) error {
 
 // Dismiss takes Admit back.
 func (r Rules) Dismiss(ctx context.Context, luns []lun.Info) error {
-	return r.drop(ctx, luns, admittedFile)
+	if err := ctx.Err(); err != nil || len(luns) == 0 {
+		return err
+	}
+	return errors.Join(r.drop(ctx, luns, admittedFile), r.reload(ctx))
 }
 
 // HideFamily makes the LUNs of an array invisible that were not admitted. An
@@ -154,7 +157,7 @@ func (r Rules) drop(ctx context.Context, luns []lun.Info, name func(lun.Info) st
 			errs = append(errs, unwritable(path, err))
 		}
 	}
-	return errors.Join(append(errs, r.reload(ctx))...)
+	return errors.Join(errs...)
 }
 
 func (r Rules) dir() string {

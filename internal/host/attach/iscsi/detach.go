@@ -29,13 +29,14 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	if !ok {
 		return notOurs(dev)
 	}
-	if !i.attached(ctx, dev, naa) {
+	places := i.places(naa)
+	devices := i.devicesAt(ctx, places)
+	if !i.attached(dev, naa, devices) {
 		return i.closeGone(ctx, naa)
 	}
-	if err := i.takeApart(ctx, naa); err != nil {
+	if err := i.takeApart(ctx, devices); err != nil {
 		return err
 	}
-	places := i.places(naa)
 	release, err := i.claim(ctx, dev, places)
 	if err != nil {
 		return err
@@ -56,8 +57,8 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 
 // takeApart flushes the map of a LUN's paths and has it taken apart. It cannot be
 // claimed meanwhile: whoever begins to use it makes multipathd refuse.
-func (i *Initiator) takeApart(ctx context.Context, naa lun.NAA) error {
-	for _, d := range i.devices(ctx, naa) {
+func (i *Initiator) takeApart(ctx context.Context, devices []block.Device) error {
+	for _, d := range devices {
 		if !d.Multipath {
 			continue
 		}
@@ -212,17 +213,19 @@ func (i *Initiator) Abandon(ctx context.Context, dev block.Device) error {
 	if !ok {
 		return notOurs(dev)
 	}
-	if !i.attached(ctx, dev, naa) {
+	places := i.places(naa)
+	devices := i.devicesAt(ctx, places)
+	if !i.attached(dev, naa, devices) {
 		return i.closeGone(ctx, naa)
 	}
-	for _, d := range i.devices(ctx, naa) {
+	for _, d := range devices {
 		if d.Multipath { // else its users wait for a path for good
 			if err := i.maps.fail(ctx, i.sys.attr("class/block", d.Name, "dm/name")); err != nil {
 				return notRemoved(d, err)
 			}
 		}
 	}
-	if err := i.removeAll(ctx, dev, i.places(naa)); err != nil {
+	if err := i.removeAll(ctx, dev, places); err != nil {
 		return err
 	}
 	return i.closeGone(ctx, naa)

@@ -152,10 +152,10 @@ func (i *Initiator) devicesAt(ctx context.Context, places []string) (out []block
 	return out
 }
 
-// attached reports whether a recorded device is one of a LUN's that is attached
+// attached reports whether a recorded device is one of a LUN's, which has these
 // now. It may have gone itself.
-func (i *Initiator) attached(ctx context.Context, dev block.Device, naa lun.NAA) bool {
-	if slices.ContainsFunc(i.devices(ctx, naa), func(d block.Device) bool {
+func (i *Initiator) attached(dev block.Device, naa lun.NAA, devices []block.Device) bool {
+	if slices.ContainsFunc(devices, func(d block.Device) bool {
 		return d.Name == dev.Name && (d.DiskSeq == dev.DiskSeq || d.DiskSeq == 0 || dev.DiskSeq == 0)
 	}) {
 		return true
