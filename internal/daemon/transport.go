@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/client"
 	"github.com/umbra-vss/umbra/internal/array/export"
@@ -19,6 +19,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/attach/nbd"
 	"github.com/umbra-vss/umbra/internal/host/attach/nvme"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -106,7 +107,10 @@ func (s scsi) Ready() error {
 		return err
 	}
 	// Loaded, or to be had: it is iscsid that loads it.
-	if _, err := os.Stat("/sys/class/iscsi_transport/tcp"); err == nil || exec.Command("modprobe", "-n", "-q", "iscsi_tcp").Run() == nil {
+	if _, err := os.Stat("/sys/class/iscsi_transport/tcp"); err == nil {
+		return nil
+	}
+	if _, _, err := underway.Run(context.Background(), time.Minute, nil, "modprobe", "-n", "-q", "iscsi_tcp"); err == nil {
 		return nil
 	}
 	return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "attach LUN", Object: "iscsi_tcp", Reason: "this kernel has no iSCSI initiator", Remedy: "Reach the array over another transport, or boot a kernel that has it"}

@@ -78,14 +78,18 @@ func Run(ctx context.Context, limit time.Duration, prepare func(*exec.Cmd), name
 		prepare(cmd)
 	}
 	type said struct{ out, errs string }
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	begin := time.Now()
-	w := Wait{Kind: Program, What: strings.Join(append([]string{name}, args...), " ")}
+	// By this thread, whose namespaces may be its own.
+	if err := cmd.Start(); err != nil {
+		return "", "", err
+	}
+	w := Wait{Kind: Program, What: strings.Join(append([]string{name}, args...), " "), PID: cmd.Process.Pid}
 	w.Deadline, _ = kctx.Deadline()
 	// The kill comes first, so that an ended context is not the program's word.
 	s, err := Do(context.WithoutCancel(ctx), limit+2*dyingTime, w, func() (said, error) {
-		var out, errs bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &errs
-		err := cmd.Run()
+		err := cmd.Wait()
 		if kctx.Err() != nil && err != nil {
 			err = Late{w.What, "", time.Since(begin), kctx.Err()}
 		}

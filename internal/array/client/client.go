@@ -13,8 +13,10 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"path"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,6 +48,7 @@ type Client struct {
 	transport *http.Transport
 	promises  promises
 	returning atomic.Pointer[func(context.Context, []lun.NAA) error]
+	trouble   atomic.Pointer[Trouble]
 }
 
 // Dial makes a client from a bundle. It does not connect: an array that is down
@@ -65,7 +68,7 @@ func Dial(b Bundle) (*Client, error) {
 	}
 	c := &Client{bundle: b, transport: t}
 	c.rpc = arrayv1connect.NewHostServiceClient(&http.Client{Transport: t}, "https://"+ServerName(b.ArrayID),
-		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.explain), connect.UnaryInterceptorFunc(c.repeat), rpc.Interceptor()), rpc.Plain())
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(c.limited), connect.UnaryInterceptorFunc(c.explain), connect.UnaryInterceptorFunc(c.repeat), rpc.Interceptor()), rpc.Plain())
 	return c, nil
 }
 
@@ -94,6 +97,7 @@ func dialAny(ctx context.Context, endpoints []string, cfg *tls.Config) (net.Conn
 // explain says which array could not be reached, in a code providers may use.
 func (c *Client) explain(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		begin := time.Now()
 		res, err := next(ctx, req)
 		var e *vss.Error
 		silent := errors.As(err, &e) && e.Err != nil && e.Code == vss.VSS_E_UNEXPECTED && !vss.LacksResources(e.Err)
@@ -102,8 +106,14 @@ func (c *Client) explain(next connect.UnaryFunc) connect.UnaryFunc {
 			silent, reason = true, "the array did not answer in time"
 		}
 		if silent {
-			return res, &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: e.Op, Object: "array " + c.bundle.ArrayName, Reason: reason,
+			reason += fmt.Sprintf(" (%s, after %s)", path.Base(req.Spec().Procedure), time.Since(begin).Round(10*time.Millisecond))
+			veto := &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: e.Op, Object: "array " + c.bundle.ArrayName, Reason: reason,
 				Remedy: "Check that it runs and is reachable at " + strings.Join(c.bundle.Endpoints, " or ") + "; if it was made anew, join it again", Err: e.Err}
+			c.trouble.CompareAndSwap(nil, &Trouble{Since: begin, Err: veto})
+			return res, veto
+		}
+		if err == nil || !errors.Is(err, rpc.ErrNoAnswer) {
+			c.trouble.Store(nil)
 		}
 		return res, err
 	}

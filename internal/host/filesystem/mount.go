@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -77,45 +78,33 @@ func MountClone(ctx context.Context, m CloneMount) error {
 		return err
 	}
 	// Reading a superblock may block for as long as the storage does.
-	type result struct {
-		fd  int
-		err error
-	}
-	made := make(chan result)
-	go func() {
+	fd, err := underway.Do(ctx, kernelTime, underway.Wait{Kind: underway.Mount, What: "mount of " + m.Device.Path, Object: m.Target}, func() (int, error) {
 		fd, err := m.detached(options)
-		select {
-		case made <- result{fd, err}:
-		case <-ctx.Done():
-			if err == nil {
-				unix.Close(fd) // a detached mount goes with its last descriptor
+		if err == nil {
+			if err = verifyMounted(fd, m.Device); err != nil {
+				unix.Close(fd)
 			}
 		}
-	}()
-	var r result
-	select {
-	case r = <-made:
-	case <-ctx.Done():
-		return ctx.Err()
+		return fd, err
+	}, func(fd int) { unix.Close(fd) }) // a detached mount goes with its last descriptor
+	if late := (underway.Late{}); errors.As(err, &late) {
+		return hangs(ctx, mountOp, m.Target, late)
 	}
-	if r.err != nil {
-		return r.err
-	}
-	defer unix.Close(r.fd)
-	if err := verifyMounted(r.fd, m.Device); err != nil {
+	if err != nil {
 		return err
 	}
-	if err := unix.MoveMount(r.fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+	defer unix.Close(fd)
+	if err := unix.MoveMount(fd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
 		return m.failed("the mount cannot be attached to "+m.Target, err)
 	}
 	if err := fpAfterMount.Hit(ctx); err != nil {
-		_ = unix.Unmount(m.Target, unix.UMOUNT_NOFOLLOW)
+		_ = TakeDown(ctx, m.Target, 0)
 		return m.failed("injected", err)
 	}
 	// On a shared parent the mount has become shared: what is mounted below a
 	// copy, and the copy's end, are nobody else's business.
-	if err := unix.MountSetattr(r.fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
-		_ = unix.Unmount(m.Target, unix.UMOUNT_NOFOLLOW)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
+		_ = TakeDown(ctx, m.Target, 0)
 		return m.failed("the mount cannot be made private", err)
 	}
 	return nil

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -38,13 +40,13 @@ func ProbeAt(ctx context.Context, devicePath string, offset uint64) (Identity, e
 	}
 	// Most superblocks are in the first page. A read of 68 KiB of a copy, whose
 	// extents are many, costs as much as the rest of an import's verification.
-	head, err := readHead(devicePath, offset, firstPage)
+	head, err := read(ctx, devicePath, offset, firstPage)
 	if err != nil {
 		return Identity{}, probeError(devicePath, err)
 	}
 	id, err := Parse(head)
 	if err != nil || id.Type == "" {
-		if head, err = readHead(devicePath, offset, superblocks); err != nil {
+		if head, err = read(ctx, devicePath, offset, superblocks); err != nil {
 			return Identity{}, probeError(devicePath, err)
 		}
 		id, err = Parse(head)
@@ -55,6 +57,19 @@ func ProbeAt(ctx context.Context, devicePath string, offset uint64) (Identity, e
 			Remedy: "Check the filesystem with its own fsck, or copy the LUN again", Err: err}
 	}
 	return id, nil
+}
+
+// probeTime bounds the reading of a superblock: a disk whose storage does not
+// answer blocks its readers for as long as that lasts.
+const probeTime = 30 * time.Second
+
+func read(ctx context.Context, path string, offset uint64, length int) ([]byte, error) {
+	b, err := underway.Do(ctx, probeTime, underway.Wait{Kind: underway.Device, What: "reading the superblock", Object: path},
+		func() ([]byte, error) { return readHead(path, offset, length) }, nil)
+	if errors.As(err, new(underway.Late)) && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return b, err
 }
 
 // readHead reads bytes of a device; less if the device is shorter.

@@ -77,7 +77,7 @@ func MountSubtree(ctx context.Context, s Subtree) error {
 	}
 	// On a shared parent it has become shared, see MountClone.
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_PRIVATE}); err != nil {
-		_ = unix.Unmount(s.Target, unix.UMOUNT_NOFOLLOW)
+		_ = TakeDown(ctx, s.Target, 0)
 		return fail(vss.VSS_E_UNEXPECTED, s.Target, "the mount cannot be made private", "See the kernel log", err)
 	}
 	return nil

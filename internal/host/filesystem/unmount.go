@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -52,24 +54,29 @@ func unmount(ctx context.Context, target string, expect block.Device, flags int)
 	if !mounted {
 		return nil
 	}
-	fd, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
+	have, err := bounded(ctx, "looking at the mount", target, func() (uint64, error) {
+		fd, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return 0, openingError{err}
+		}
+		defer unix.Close(fd) // it would keep the mount busy
+		return deviceBelow(fd)
+	})
+	if late := (underway.Late{}); errors.As(err, &late) {
+		return hangs(ctx, op, target, late)
+	}
+	if errors.As(err, new(openingError)) {
 		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target,
 			Reason: "the mount point cannot be opened", Remedy: "See the kernel log", Err: err}
 	}
-	have, err := deviceBelow(fd)
-	unix.Close(fd) // it would keep the mount busy
 	if err != nil || have != expect.Dev() {
 		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: target, Err: err,
 			Reason: fmt.Sprintf("device %d:%d is mounted here, not %s", unix.Major(have), unix.Minor(have), expect.Path),
 			Remedy: "Unmount by hand what is mounted there if it is not needed"}
 	}
-	done := make(chan error, 1)
-	go func() { done <- unix.Unmount(target, unix.UMOUNT_NOFOLLOW|flags) }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return ctx.Err() // the kernel goes on; asking again is safe
+	_, err = bounded(ctx, "umount", target, func() (struct{}, error) { return struct{}{}, unix.Unmount(target, unix.UMOUNT_NOFOLLOW|flags) })
+	if late := (underway.Late{}); errors.As(err, &late) {
+		return hangs(ctx, op, target, late) // the kernel goes on; asking again is safe
 	}
 	switch {
 	case err == nil:
@@ -91,4 +98,31 @@ func unmount(ctx context.Context, target string, expect block.Device, flags int)
 func isMounted(path string) (bool, error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
 	return len(mounts) > 0, err
+}
+
+// kernelTime bounds what the kernel does for a mount: it waits for the storage
+// below as long as that does not answer.
+const kernelTime = time.Minute
+
+func bounded[T any](ctx context.Context, what, target string, f func() (T, error)) (T, error) {
+	return underway.Do(ctx, kernelTime, underway.Wait{Kind: underway.Mount, What: what, Object: target}, f, nil)
+}
+
+type openingError struct{ error }
+
+// hangs is the error of what the kernel did not do in time; a caller that gave up
+// hears its own reason.
+func hangs(ctx context.Context, op, target string, late underway.Late) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target, Reason: late.Error() + ": the storage below does not answer",
+		Remedy: "Run `umbra doctor`; when the storage answers again, try again", Err: late}
+}
+
+// TakeDown is umount(2) of whatever is mounted at a path, for who wants no more
+// said of it than whether it worked.
+func TakeDown(ctx context.Context, target string, flags int) error {
+	_, err := bounded(context.WithoutCancel(ctx), "umount", target, func() (struct{}, error) { return struct{}{}, unix.Unmount(target, unix.UMOUNT_NOFOLLOW|flags) })
+	return err
 }

@@ -31,8 +31,8 @@ type Hold struct {
 
 // HoldOf is one filesystem of a Hold.
 type HoldOf struct {
-	Slot       int    // its place in the guard, and among the superblocks of the intent
-	Name, Path string // "" if only the guard's page was looked at
+	Slot       int       // its place in the guard, and among the superblocks of the intent
+	Name, Path string    // "" if only the guard's page was looked at
 	State      string    // "idle", "freezing", "failed", "frozen", "thawing", "thawed", "claimed"
 	Since      time.Time // of the state; zero if that is not known
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/failpoint"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -192,6 +192,9 @@ func replace(path, text string) (err error) {
 	return err
 }
 
+// reloadTime is long for a message to udev; its own client waits a minute.
+const reloadTime = 20 * time.Second
+
 func (r Rules) reload(ctx context.Context) error {
 	if r.Reload != nil {
 		return r.Reload(ctx)
@@ -200,19 +203,30 @@ func (r Rules) reload(ctx context.Context) error {
 		return nil // no udev runs: nobody acts on disks
 	}
 	return reload(ctx, func() ([]byte, error) {
-		return exec.CommandContext(ctx, "udevadm", "control", "--reload").CombinedOutput()
+		out, said, err := underway.Run(ctx, reloadTime, nil, "udevadm", "control", "--reload")
+		if errors.As(err, new(underway.Late)) {
+			said = err.Error()
+		}
+		return []byte(out + said), err
 	})
 }
 
 // reload asks udev up to three times. It answers one at a time, and asks who is
 // asking: what comes between its accepting a call and that is without credentials,
-// and it hangs up ("Broken pipe").
+// and it hangs up ("Broken pipe"). One that does not answer at all is not asked
+// again.
 func reload(ctx context.Context, udevadm func() ([]byte, error)) error {
 	var out []byte
 	var err error
 	for range 3 {
 		if out, err = udevadm(); err == nil {
 			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.As(err, new(underway.Late)) {
+			break
 		}
 		select {
 		case <-ctx.Done():

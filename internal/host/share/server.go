@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -37,20 +38,13 @@ const commandTime = 30 * time.Second
 // what finds programs and libraries is passed on: nobody but the configuration
 // tells which files are used.
 func run(ctx context.Context, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
-	cmd.WaitDelay = time.Second
-	var out, said strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &said
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return out.String(), fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(said.String()))
+	out, said, err := underway.Run(ctx, commandTime, func(cmd *exec.Cmd) {
+		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	}, name, args...)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, strings.TrimSpace(said))
 	}
-	return out.String(), nil
+	return out, nil
 }
 
 // look finds a program where the distribution has it, whatever PATH is.

@@ -178,7 +178,7 @@ func (s *Shares) Sweep(ctx context.Context, keep map[string]bool) (removed []str
 			continue
 		}
 		target := s.target(f.Name())
-		if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+		if err := filesystem.TakeDown(ctx, target, 0); err != nil && !errors.Is(err, unix.EINVAL) {
 			errs = errors.Join(errs, &vss.Error{Code: vss.VSS_E_VOLUME_IN_USE, Op: "recover share", Object: target, Reason: "it cannot be unmounted", Remedy: "Unmount it by hand", Err: err})
 			continue
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/array/backend"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -129,9 +130,9 @@ func makeImage(ctx context.Context, path string, size int64) error {
 	if err := f.Truncate(size); err != nil {
 		return failed("make store image", tmp, "the file cannot be that large", "Choose a smaller store size", err)
 	}
-	out, err := exec.CommandContext(ctx, mkfs, "-q", "-m", "reflink=1", "-L", "umbra-store", tmp).CombinedOutput()
+	out, errs, err := underway.Run(ctx, mkfsTime, nil, mkfs, "-q", "-m", "reflink=1", "-L", "umbra-store", tmp)
 	if err != nil {
-		return refuse(vss.VSS_E_PROVIDER_VETO, "mkfs.xfs failed: "+firstLine(out), "Update xfsprogs, or put the array's folder on XFS or btrfs", err)
+		return refuse(vss.VSS_E_PROVIDER_VETO, "mkfs.xfs failed: "+firstLine([]byte(out+errs)), "Update xfsprogs, or put the array's folder on XFS or btrfs", err)
 	}
 	if err := f.Sync(); err != nil {
 		return failed("make store image", tmp, "it cannot be made durable", "Check the device with dmesg", err)
@@ -141,6 +142,9 @@ func makeImage(ctx context.Context, path string, size int64) error {
 	}
 	return syncDir(filepath.Dir(path))
 }
+
+// mkfsTime is long for the making of an empty filesystem.
+const mkfsTime = 5 * time.Minute
 
 // mountImage attaches the image, or adopts the loop device an earlier process
 // attached, and mounts it on s.dir unless it is mounted there already. discard

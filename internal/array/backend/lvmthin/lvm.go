@@ -1,7 +1,6 @@
 package lvmthin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +8,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/devicemapper"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -127,20 +128,21 @@ func wipe(dev uint64) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
+// lvmTime is long for a question to LVM on a machine with thousands of disks.
+const lvmTime = 2 * time.Minute
+
 // lvm runs a command of LVM's.
 func lvm(ctx context.Context, vg string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "lvm", args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1")
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
+	out, errs, err := underway.Run(ctx, lvmTime, func(cmd *exec.Cmd) {
+		cmd.Env = append(os.Environ(), "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1")
+	}, "lvm", args...)
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", refuse(vss.VSS_E_NOT_SUPPORTED, vg, "this machine has no LVM", "Install lvm2, or give the pool's devices with --pool-data and --pool-metadata", err)
-	case ctx.Err() != nil:
-		return "", refuse(vss.E_ABORT, vg, "LVM did not answer in time", "Check the volume group with `vgs`", context.Cause(ctx))
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		return "", refuse(vss.E_ABORT, vg, "LVM did not answer in time: "+err.Error(), "Check the volume group with `vgs`", err)
 	case err != nil:
-		return "", refuse(vss.VSS_E_PROVIDER_VETO, vg, "`lvm "+strings.Join(args, " ")+"` failed: "+strings.Join(strings.Fields(errs.String()), " "), "Check the volume group with `vgs` and `lvs`", err)
+		return "", refuse(vss.VSS_E_PROVIDER_VETO, vg, "`lvm "+strings.Join(args, " ")+"` failed: "+strings.Join(strings.Fields(errs), " "), "Check the volume group with `vgs` and `lvs`", err)
 	}
-	return out.String(), nil
+	return out, nil
 }

@@ -1,19 +1,21 @@
 package iscsi
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/export/configfs"
 	"github.com/umbra-vss/umbra/internal/array/identity"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -61,7 +63,7 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 	if !base.Exists("core") && root == Root {
 		// Best effort; what counts is whether the folder is there afterwards. The
 		// service may not load modules itself.
-		_ = exec.Command("modprobe", "-a", "-q", "target_core_mod", "target_core_file", "iscsi_target_mod").Run()
+		_, _, _ = underway.Run(context.Background(), modprobeTime, nil, "modprobe", "-a", "-q", "target_core_mod", "target_core_file", "iscsi_target_mod")
 	}
 	t := &Target{fs: base, iqn: TargetName(array), prefix: prefix, portals: checked}
 	if err := t.supported(base); err != nil {
@@ -69,6 +71,9 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 	}
 	return t, nil
 }
+
+// modprobeTime is long for the loading of modules.
+const modprobeTime = time.Minute
 
 func (t *Target) supported(base configfs.FS) error {
 	if !base.Exists("core") {

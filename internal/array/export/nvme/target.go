@@ -1,10 +1,10 @@
 package nvme
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -17,6 +17,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/array/export/configfs"
 	"github.com/umbra-vss/umbra/internal/array/export/nvme/dhchap"
 	"github.com/umbra-vss/umbra/internal/array/identity"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -74,7 +75,7 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 	if root == configfs.Root {
 		// Best effort; what counts is whether the folder is there afterwards. The
 		// service may not load modules itself.
-		_ = exec.Command("modprobe", "-a", "-q", "nvmet", "nvmet_tcp", "loop", "dm_mod").Run()
+		_, _, _ = underway.Run(context.Background(), modprobeTime, nil, "modprobe", "-a", "-q", "nvmet", "nvmet_tcp", "loop", "dm_mod")
 	}
 	base := configfs.FS(filepath.Join(root, "nvmet"))
 	if !base.Exists("subsystems") {
@@ -84,6 +85,9 @@ func Open(root string, array vss.ID, prefix string, portals []string) (*Target, 
 	return &Target{fs: base, back: newDevices(), own: subsystemsOf(array), serial: strings.ReplaceAll(array.Bare(), "-", "")[:20], prefix: prefix, portals: checked,
 		settle: 300 * time.Millisecond, talking: talking}, nil
 }
+
+// modprobeTime is long for the loading of modules.
+const modprobeTime = time.Minute
 
 // parsePortal checks an address and port that hosts can reach, and returns its
 // one spelling.

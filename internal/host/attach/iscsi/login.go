@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -30,19 +31,20 @@ type exited struct {
 
 func (e exited) Error() string { return "iscsiadm: " + e.said }
 
+// programTime is longer than iscsid tries at a portal where nobody answers.
+const programTime = 3 * time.Minute
+
 // iscsiadm runs the program.
 func iscsiadm(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "iscsiadm", args...)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
+	out, errs, err := underway.Run(ctx, programTime, nil, "iscsiadm", args...)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
 	var x *exec.ExitError
 	if errors.As(err, &x) {
-		return "", exited{x.ExitCode(), lastLine(string(out))}
+		return "", exited{x.ExitCode(), lastLine(out + errs)}
 	}
-	return string(out), err
+	return out + errs, err
 }
 
 // lastLine is what went wrong in the words of iscsiadm, which says first what

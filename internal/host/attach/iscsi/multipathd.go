@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 )
 
 // maps is multipathd, as far as this package has to do with it.
@@ -72,13 +72,14 @@ func (m multipathd) fail(ctx context.Context, name string) error {
 	return told(ctx, "dmsetup", "message", name, "0", "fail_if_no_path")
 }
 
+// toldTime is long for a message to multipathd.
+const toldTime = 30 * time.Second
+
 // told runs a program of multipath-tools. multipathd's client ends with 0 also
 // when multipathd says no.
 func told(ctx context.Context, program string, args ...string) error {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	said := strings.TrimSpace(string(out))
+	out, errs, err := underway.Run(ctx, toldTime, nil, program, args...)
+	said := strings.TrimSpace(out + errs)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/outlive"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
@@ -54,7 +55,7 @@ func (i *Initiator) stop(ctx context.Context, n lun.NAA) error {
 	p := outlive.Kept(dir)
 	// With the mount nbdfuse ends by itself; busy, it is killed, which ends the
 	// mount.
-	err := unix.Unmount(i.file(n), unix.UMOUNT_NOFOLLOW)
+	err := filesystem.TakeDown(ctx, i.file(n), 0)
 	if err == nil {
 		deadline := time.Now().Add(2 * time.Second)
 		for pause := time.Millisecond; p.Alive() && time.Now().Before(deadline) && ctx.Err() == nil; pause = min(2*pause, 20*time.Millisecond) {
@@ -65,7 +66,7 @@ func (i *Initiator) stop(ctx context.Context, n lun.NAA) error {
 		return i.failed(n, "its processes do not end", "End them", err)
 	}
 	for range 4 { // an attach that broke off may have mounted twice
-		if unix.Unmount(i.file(n), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) != nil {
+		if filesystem.TakeDown(ctx, i.file(n), unix.MNT_DETACH) != nil {
 			break
 		}
 	}

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -91,13 +91,16 @@ func (i *Initiator) Name() string { return "nvme" }
 // Ready reports whether this machine can attach over NVMe/TCP.
 func (i *Initiator) Ready() error {
 	// Best effort: the service may not load modules itself.
-	_ = exec.Command("modprobe", "-q", "nvme_tcp").Run()
+	_, _, _ = underway.Run(context.Background(), modprobeTime, nil, "modprobe", "-q", "nvme_tcp")
 	if _, err := os.Stat(fabricsNode); err != nil {
 		return &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: attachOp, Object: fabricsNode, Reason: "this kernel has no NVMe/TCP initiator, or it is not loaded",
 			Remedy: "Run modprobe nvme_tcp as root, and see that it is loaded at boot", Err: err}
 	}
 	return nil
 }
+
+// modprobeTime is long for the loading of a module.
+const modprobeTime = time.Minute
 
 // Has reports whether a device came this way, or looks like it.
 func (i *Initiator) Has(dev block.Device) bool { return strings.HasPrefix(dev.Name, "nvme") }
