@@ -20,6 +20,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/daemon"
+	"github.com/umbra-vss/umbra/internal/service/doctor"
 )
 
 const root = ".."
@@ -346,6 +347,37 @@ func TestEvents(t *testing.T) {
 	for _, k := range catalog.Kinds {
 		if !used[k.Name] {
 			t.Errorf("event %s is written nowhere", k.Name)
+		}
+	}
+}
+
+// TestFindings holds what `umbra doctor` may find to docs/operations.md, and the
+// code to the list.
+func TestFindings(t *testing.T) {
+	var table strings.Builder
+	for _, k := range doctor.Kinds {
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", k.Name, k.Severity, k.When, k.Why, k.Help)
+	}
+	const head = "| Finding | Severity | When | Why it matters | What helps |\n|---|---|---|---|---|\n"
+	if !strings.Contains(operations(t), head+table.String()+"\n") {
+		t.Errorf("docs/operations.md does not have the table of findings as the code has it, which is\n%s%s", head, &table)
+	}
+	var code strings.Builder
+	files, err := filepath.Glob("../internal/service/doctor/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && filepath.Base(f) != "kinds.go" && !strings.HasSuffix(f, "_test.go") {
+			code.Write(b)
+		}
+	}
+	if !slices.IsSortedFunc(doctor.Kinds, func(a, b doctor.Kind) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("the findings are not in order")
+	}
+	for _, k := range doctor.Kinds {
+		if !strings.Contains(code.String(), strconv.Quote(k.Name)) {
+			t.Errorf("%s is found nowhere", k.Name)
 		}
 	}
 }

@@ -24,11 +24,14 @@ type arrayAdmin struct {
 	admin string
 }
 
+// defaultArraySocket is where the unit has it.
+const defaultArraySocket = "/run/umbra/array.sock"
+
 func (a *app) arrayCmd() *cobra.Command {
 	x := &arrayAdmin{app: a}
 	c := &cobra.Command{Use: "array", Short: "The reference array: serve it, and administer it",
 		Example: "  umbra array serve --dir /srv/array --listen tcp://0.0.0.0:7480\n  umbra array lun create db --size 10G\n  umbra array unmask db hosta\n  umbra array enroll hosta --bundle hosta.bundle"}
-	c.PersistentFlags().StringVar(&x.admin, "array-socket", "/run/umbra/array.sock", "socket of the array's administration")
+	c.PersistentFlags().StringVar(&x.admin, "array-socket", defaultArraySocket, "socket of the array's administration")
 	lun := &cobra.Command{Use: "lun", Short: "Create, list and delete LUNs"}
 	lun.AddCommand(x.lunCreate(), x.lunList(), x.lunDelete())
 	host := &cobra.Command{Use: "host", Short: "List and remove hosts"}

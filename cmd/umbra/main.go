@@ -104,7 +104,7 @@ On machine B:   umbra import set.umbra
 		}
 	}
 	add("copies", a.createCmd(), a.importCmd(), a.exposeCmd(), a.unexposeCmd(), a.listCmd(), a.showCmd(), a.deleteCmd(), a.cleanupCmd(), a.saveCmd())
-	add("machine", a.joinCmd(), a.rescanCmd(), a.detachCmd(), a.providerCmd(), a.statusCmd())
+	add("machine", a.joinCmd(), a.rescanCmd(), a.detachCmd(), a.providerCmd(), a.statusCmd(), a.doctorCmd())
 	add("services", a.daemonCmd(), a.arrayCmd(), a.thawIntentsCmd(), a.demoCmd())
 	refuseUnknown(c)
 	return c

@@ -166,6 +166,9 @@ func (a *arrays) List(ctx context.Context) []service.ArrayStatus {
 			dctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			_, out[i].Err = c.Describe(dctx, "")
+			if t := c.Trouble(); t != nil && out[i].Err != nil {
+				out[i].Since = t.Since
+			}
 		})
 	}
 	wg.Wait()

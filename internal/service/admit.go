@@ -17,7 +17,7 @@ import (
 // of the request is read (requester.md 2.0 G5).
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
-	opts := []connect.HandlerOption{connect.WithInterceptors(rpc.Interceptor(), bounded()), connect.WithReadMaxBytes(maxRequest)}
+	opts := []connect.HandlerOption{connect.WithInterceptors(rpc.Interceptor(), bounded(), listed()), connect.WithReadMaxBytes(maxRequest)}
 	mux.Handle(admit(s.Access, access.Requester)(vssv1connect.NewShadowCopyServiceHandler(Server{S: s}, opts...)))
 	mux.Handle(admit(s.Access, access.Requester)(vssv1connect.NewHostServiceHandler(Server{S: s}, opts...)))
 	return mux

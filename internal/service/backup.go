@@ -10,6 +10,7 @@ import (
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	vssv1 "github.com/umbra-vss/umbra/internal/gen/umbra/vss/v1"
+	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/async"
 	"github.com/umbra-vss/umbra/internal/service/session"
 	"github.com/umbra-vss/umbra/vss"
@@ -32,7 +33,8 @@ func (v Server) enter(_ context.Context, m session.Method, token string) (*objec
 
 // OpenSession opens an object and holds its lease until the stream ends.
 func (v Server) OpenSession(ctx context.Context, req *connect.Request[vssv1.OpenSessionRequest], stream *connect.ServerStream[vssv1.OpenSessionResponse]) error {
-	o, err := v.S.openObject(req.Msg.Client)
+	peer, _ := rpc.Peer(ctx)
+	o, err := v.S.openObject(req.Msg.Client, int(peer.PID))
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (s *Service) Remembered() (n int) {
 
 // OpenForTest opens an object without a lease and returns its token.
 func (s *Service) OpenForTest() (token string, err error) {
-	o, err := s.openObject("test")
+	o, err := s.openObject("test", 0)
 	if err != nil {
 		return "", err
 	}

@@ -26,6 +26,7 @@ type object struct {
 	id      vss.ID
 	token   string
 	client  string
+	pid     int // of the requester, 0 if the kernel did not say
 	machine *session.Machine
 
 	mu         sync.Mutex
@@ -45,7 +46,7 @@ func newToken() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (s *Service) openObject(client string) (*object, error) {
+func (s *Service) openObject(client string, pid int) (*object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
@@ -54,7 +55,7 @@ func (s *Service) openObject(client string) (*object, error) {
 	if len(s.sessions) >= s.Limits.Sessions {
 		return nil, &vss.Error{Code: vss.E_OUTOFMEMORY, Op: "CreateVssBackupComponents", Reason: fmt.Sprintf("%d sessions are open, more are not allowed", len(s.sessions)), Remedy: "Close sessions that are no longer used, or raise limits.sessions"}
 	}
-	o := &object{id: vss.NewID(), token: newToken(), client: client, machine: session.NewMachine(), context: vss.CTX_BACKUP, running: map[*async.Operation]bool{}, gone: make(chan struct{})}
+	o := &object{id: vss.NewID(), token: newToken(), client: client, pid: pid, machine: session.NewMachine(), context: vss.CTX_BACKUP, running: map[*async.Operation]bool{}, gone: make(chan struct{})}
 	s.sessions[o.token] = o
 	return o, nil
 }
@@ -173,7 +174,10 @@ func (s *Service) start(o *object, step session.Step, op string, fn func(context
 		o.operations = slices.DeleteFunc(o.operations, func(id string) bool { return s.operations[id] == nil })
 	}
 	o.operations = append(o.operations, a.ID)
-	s.operations[a.ID] = a
+	s.operations[a.ID], s.owners[a] = a, o
+	if len(s.owners) > 2*len(s.operations)+64 {
+		s.forgetEnded()
+	}
 	return a, nil
 }
 

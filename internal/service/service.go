@@ -47,7 +47,8 @@ type Arrays interface {
 type ArrayStatus struct {
 	ID, Name  string
 	Endpoints []string
-	Err       error // why it cannot be reached
+	Err       error     // why it cannot be reached
+	Since     time.Time // of that, as far as it is known
 }
 
 // Host is what the service itself asks of this machine.
@@ -89,7 +90,8 @@ type Service struct {
 	mu         sync.Mutex
 	sessions   map[string]*object // by token
 	operations map[string]*async.Operation
-	leaving    map[*object]bool // released, and not done with it yet
+	owners     map[*async.Operation]*object // of all that run or are not released
+	leaving    map[*object]bool             // released, and not done with it yet
 	stopping   bool
 }
 
@@ -104,6 +106,7 @@ func (s *Service) Start(base context.Context) {
 	}
 	s.sessions = map[string]*object{}
 	s.operations = map[string]*async.Operation{}
+	s.owners = map[*async.Operation]*object{}
 	s.leaving = map[*object]bool{}
 	rpc.PanicHook = func(op string, value any, stack []byte) string {
 		s.Log.Error("panic", "op", op, "value", value, "stack", string(stack))

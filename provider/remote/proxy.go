@@ -77,6 +77,8 @@ type Proxy struct {
 	gone    bool // Close was called
 	known   []providerv1.Optional
 	stores  storesMemory
+	failed  error     // why it was not loaded when it was tried last
+	since   time.Time // when that began
 }
 
 // New makes the stand-in. Nothing is started before the first call.
@@ -155,6 +157,7 @@ func (p *Proxy) acquire(ctx context.Context, method string, mayStart bool) (l *l
 			p.mu.Unlock()
 			l, lerr := p.load(ctx)
 			p.mu.Lock()
+			p.tried(lerr)
 			close(p.loading)
 			p.loading = nil
 			if lerr != nil {
@@ -463,6 +466,22 @@ func (p *Proxy) invoke(ctx context.Context, method string, limit time.Duration, 
 		return p.broken(ctx, method, time.Since(begin), "it answered nonsense: "+string(bad), nil)
 	}
 	return p.answered(ctx, l, method, begin, err)
+}
+
+// tried remembers what became of the last loading. p.mu is held.
+func (p *Proxy) tried(err error) {
+	if p.failed == nil {
+		p.since = time.Now()
+	}
+	p.failed = err
+}
+
+// Failing says why the provider was not loaded when it was tried last, and since
+// when that is so; nil if it was.
+func (p *Proxy) Failing() (since time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.since, p.failed
 }
 
 // subject is the set that is being made, for whoever asks what is waited for.

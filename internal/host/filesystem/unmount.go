@@ -69,8 +69,12 @@ func unmount(ctx context.Context, target string, expect block.Device, flags int)
 		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target,
 			Reason: "the mount point cannot be opened", Remedy: "See the kernel log", Err: err}
 	}
-	if err != nil || have != expect.Dev() {
-		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: target, Err: err,
+	if err != nil { // not "something else": that would read as if the copy were gone
+		return &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: target, Err: err,
+			Reason: "what is mounted here does not say what it is", Remedy: "Unmount by hand what lies over the copy, and try again"}
+	}
+	if have != expect.Dev() {
+		return &vss.Error{Code: vss.VSS_E_OBJECT_NOT_FOUND, Op: op, Object: target,
 			Reason: fmt.Sprintf("device %d:%d is mounted here, not %s", unix.Major(have), unix.Minor(have), expect.Path),
 			Remedy: "Unmount by hand what is mounted there if it is not needed"}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
 	"github.com/umbra-vss/umbra/internal/rpc"
@@ -23,6 +24,7 @@ type Outcome struct {
 type Operation struct {
 	ID       string
 	Op       string
+	Begun    time.Time
 	Timeline *timeline.Recorder
 	Progress *timeline.Progress
 
@@ -32,6 +34,7 @@ type Operation struct {
 
 	mu        sync.Mutex
 	outcome   Outcome
+	ended     time.Time
 	cancelled bool // Cancel was asked for
 }
 
@@ -44,7 +47,7 @@ var ErrCancelled = errors.New("cancelled by the requester")
 // replace it.
 func Start(base context.Context, id, op string, fn func(context.Context, *Operation) Outcome, finish func(Outcome) Outcome) *Operation {
 	ctx, cancel := context.WithCancelCause(base)
-	o := &Operation{ID: id, Op: op, Timeline: timeline.New(), Progress: timeline.NewProgress(), cancel: cancel, base: base, done: make(chan struct{})}
+	o := &Operation{ID: id, Op: op, Begun: time.Now(), Timeline: timeline.New(), Progress: timeline.NewProgress(), cancel: cancel, base: base, done: make(chan struct{})}
 	go func() {
 		out := run(ctx, o, fn)
 		if out.Code == vss.S_OK {
@@ -64,7 +67,7 @@ func Start(base context.Context, id, op string, fn func(context.Context, *Operat
 		// Who sees the end by one way sees it by all: by Done, Status or the
 		// last report of progress.
 		o.mu.Lock()
-		o.outcome = out
+		o.outcome, o.ended = out, time.Now()
 		o.Progress.Close(out.Code)
 		close(o.done)
 		o.mu.Unlock()
@@ -92,6 +95,13 @@ func (o *Operation) Status() Outcome {
 	default:
 		return Outcome{Code: vss.VSS_S_ASYNC_PENDING}
 	}
+}
+
+// Ended is when it ended; zero while it runs.
+func (o *Operation) Ended() time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ended
 }
 
 // Done is closed when the operation has ended.

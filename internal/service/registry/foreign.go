@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -279,6 +280,24 @@ func (r *Registry) Statuses() []Status {
 		s := Status{Properties: p.Properties(), Program: p.Manifest().Program + p.Manifest().Socket}
 		s.Loaded, s.PID, _ = p.Status()
 		out = append(out, s)
+	}
+	return out
+}
+
+// Failed is a registered provider whose program did not start when it was tried
+// last.
+type Failed struct {
+	Status
+	Err   error
+	Since time.Time
+}
+
+// Failing lists those.
+func (r *Registry) Failing() (out []Failed) {
+	for _, p := range r.proxies() {
+		if since, err := p.Failing(); err != nil {
+			out = append(out, Failed{Status{Properties: p.Properties(), Program: p.Manifest().Program + p.Manifest().Socket}, err, since})
+		}
 	}
 	return out
 }

@@ -48,6 +48,7 @@ func (r *Recorder) Phases() []catalog.Phase {
 type Update struct {
 	Phase, Object string
 	Done, Total   int64
+	Since         time.Time   // when the phase began
 	Result        vss.HResult // VSS_S_ASYNC_PENDING until the last
 }
 
@@ -74,7 +75,12 @@ func (p *Progress) set(fn func(*Update)) {
 
 // Report says that done of total of a phase are done.
 func (p *Progress) Report(phase, object string, done, total int) {
-	p.set(func(u *Update) { u.Phase, u.Object, u.Done, u.Total = phase, object, int64(done), int64(total) })
+	p.set(func(u *Update) {
+		if u.Phase != phase {
+			u.Since = time.Now()
+		}
+		u.Phase, u.Object, u.Done, u.Total = phase, object, int64(done), int64(total)
+	})
 }
 
 // Close makes the last report.

@@ -230,6 +230,8 @@ const (
 	HostServiceValidateProviderProcedure = "/umbra.vss.v1.HostService/ValidateProvider"
 	// HostServiceListEventsProcedure is the fully-qualified name of the HostService's ListEvents RPC.
 	HostServiceListEventsProcedure = "/umbra.vss.v1.HostService/ListEvents"
+	// HostServiceDoctorProcedure is the fully-qualified name of the HostService's Doctor RPC.
+	HostServiceDoctorProcedure = "/umbra.vss.v1.HostService/Doctor"
 )
 
 // ShadowCopyServiceClient is a client for the umbra.vss.v1.ShadowCopyService service.
@@ -1666,6 +1668,9 @@ type HostServiceClient interface {
 	// comes. No set can be made meanwhile.
 	ValidateProvider(context.Context, *connect.Request[v1.ValidateProviderRequest]) (*connect.ServerStreamForClient[v1.ValidateProviderResponse], error)
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
+	// Doctor says who is stuck, since when, and what helps. It never takes much
+	// longer than it is given.
+	Doctor(context.Context, *connect.Request[v1.DoctorRequest]) (*connect.Response[v1.DoctorResponse], error)
 }
 
 // NewHostServiceClient constructs a client for the umbra.vss.v1.HostService service. By default, it
@@ -1775,6 +1780,12 @@ func NewHostServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(hostServiceMethods.ByName("ListEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		doctor: connect.NewClient[v1.DoctorRequest, v1.DoctorResponse](
+			httpClient,
+			baseURL+HostServiceDoctorProcedure,
+			connect.WithSchema(hostServiceMethods.ByName("Doctor")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -1796,6 +1807,7 @@ type hostServiceClient struct {
 	listProviders       *connect.Client[v1.Empty, v1.ListProvidersResponse]
 	validateProvider    *connect.Client[v1.ValidateProviderRequest, v1.ValidateProviderResponse]
 	listEvents          *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	doctor              *connect.Client[v1.DoctorRequest, v1.DoctorResponse]
 }
 
 // Status calls umbra.vss.v1.HostService.Status.
@@ -1878,6 +1890,11 @@ func (c *hostServiceClient) ListEvents(ctx context.Context, req *connect.Request
 	return c.listEvents.CallUnary(ctx, req)
 }
 
+// Doctor calls umbra.vss.v1.HostService.Doctor.
+func (c *hostServiceClient) Doctor(ctx context.Context, req *connect.Request[v1.DoctorRequest]) (*connect.Response[v1.DoctorResponse], error) {
+	return c.doctor.CallUnary(ctx, req)
+}
+
 // HostServiceHandler is an implementation of the umbra.vss.v1.HostService service.
 type HostServiceHandler interface {
 	Status(context.Context, *connect.Request[v1.Empty]) (*connect.Response[v1.StatusResponse], error)
@@ -1902,6 +1919,9 @@ type HostServiceHandler interface {
 	// comes. No set can be made meanwhile.
 	ValidateProvider(context.Context, *connect.Request[v1.ValidateProviderRequest], *connect.ServerStream[v1.ValidateProviderResponse]) error
 	ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error)
+	// Doctor says who is stuck, since when, and what helps. It never takes much
+	// longer than it is given.
+	Doctor(context.Context, *connect.Request[v1.DoctorRequest]) (*connect.Response[v1.DoctorResponse], error)
 }
 
 // NewHostServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -2007,6 +2027,12 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(hostServiceMethods.ByName("ListEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostServiceDoctorHandler := connect.NewUnaryHandler(
+		HostServiceDoctorProcedure,
+		svc.Doctor,
+		connect.WithSchema(hostServiceMethods.ByName("Doctor")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/umbra.vss.v1.HostService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case HostServiceStatusProcedure:
@@ -2041,6 +2067,8 @@ func NewHostServiceHandler(svc HostServiceHandler, opts ...connect.HandlerOption
 			hostServiceValidateProviderHandler.ServeHTTP(w, r)
 		case HostServiceListEventsProcedure:
 			hostServiceListEventsHandler.ServeHTTP(w, r)
+		case HostServiceDoctorProcedure:
+			hostServiceDoctorHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -2112,4 +2140,8 @@ func (UnimplementedHostServiceHandler) ValidateProvider(context.Context, *connec
 
 func (UnimplementedHostServiceHandler) ListEvents(context.Context, *connect.Request[v1.ListEventsRequest]) (*connect.Response[v1.ListEventsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.ListEvents is not implemented"))
+}
+
+func (UnimplementedHostServiceHandler) Doctor(context.Context, *connect.Request[v1.DoctorRequest]) (*connect.Response[v1.DoctorResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("umbra.vss.v1.HostService.Doctor is not implemented"))
 }
