@@ -19,7 +19,7 @@ import (
 // TestLook: who is stuck in FIFREEZE, since when and on what is known while it is
 // stuck: to the daemon, to who looks at the daemon from outside, and from /proc.
 func TestLook(t *testing.T) {
-	outer, inner := nested(t)
+	outer, inner := nested(t, "ext4")
 	fss := open(t, inner)
 	g := startGuard(t, fss, freeze.Options{})
 	inner.write(t, 1<<20)
@@ -78,7 +78,7 @@ func TestLook(t *testing.T) {
 // TestLateThawIsNotADeath: a guard whose thaw takes longer than Thaw waits is told
 // to end by Close; nobody says afterwards that it died.
 func TestLateThawIsNotADeath(t *testing.T) {
-	outer, inner := nested(t)
+	outer, inner := nested(t, "ext4")
 	var log lockedBuffer
 	fss := open(t, inner)
 	g := startGuard(t, fss, freeze.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
