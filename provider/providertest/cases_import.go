@@ -34,7 +34,7 @@ var locateCases = []Case{
 		binder := need[provider.ImportBinder](c)
 		set, copies := c.create(travelling, c.lun(0))
 		im := c.ticket(issuer, set, copies)
-		c.must("BeginImport", c.do("BeginImport", c.s.Patience, func(ctx context.Context) error { return binder.BeginImport(ctx, im) }))
+		c.must("BeginImport", c.begin(binder, im))
 		c.must("LocateLUNs after BeginImport", c.locate(copies...))
 	}},
 	{"locate/once", "a set is imported once in the world", func(c *check) {
@@ -42,16 +42,100 @@ var locateCases = []Case{
 		binder := need[provider.ImportBinder](c)
 		set, copies := c.create(travelling, c.lun(0))
 		first := c.ticket(issuer, set, copies)
-		c.must("BeginImport", c.do("BeginImport", c.s.Patience, func(ctx context.Context) error { return binder.BeginImport(ctx, first) }))
+		c.must("BeginImport", c.begin(binder, first))
 		c.must("LocateLUNs after BeginImport", c.locate(copies...))
 		second := first
 		second.ImportID = vss.NewID()
-		err := c.do("BeginImport", c.s.Patience, func(ctx context.Context) error { return binder.BeginImport(ctx, second) })
+		err := c.begin(binder, second)
 		if err == nil {
 			err = c.locate(copies...)
 		}
 		c.refused("another import of a set that was imported", err, vss.VSS_E_BAD_STATE)
 	}},
+}
+
+var importCases = []Case{
+	{"import/ticket", "without a ticket that fits the set, nothing is imported", func(c *check) {
+		issuer := need[provider.TicketIssuer](c)
+		binder := need[provider.ImportBinder](c)
+		set, copies := c.create(travelling, c.lun(0))
+		good := c.ticket(issuer, set, copies)
+		none, other := good, good
+		none.Ticket = nil
+		other.Digest = [32]byte{9}
+		for what, im := range map[string]provider.Import{"an import without a ticket": none, "an import whose ticket is of another description": other} {
+			err := c.begin(binder, im)
+			if err == nil {
+				err = c.locate(copies...)
+			}
+			c.refused(what, err, vss.VSS_E_PROVIDER_VETO, vss.VSS_E_INVALID_XML_DOCUMENT)
+		}
+		c.must("BeginImport with the ticket, after two without,", c.begin(binder, good))
+		c.must("LocateLUNs after BeginImport", c.locate(copies...))
+	}},
+	{"import/released", "an import that was cleaned up and released leaves the set to be imported by another", func(c *check) {
+		issuer := need[provider.TicketIssuer](c)
+		binder := need[provider.ImportBinder](c)
+		need[provider.LUNStateChanger](c)
+		set, copies := c.create(travelling, c.lun(0))
+		first := c.ticket(issuer, set, copies)
+		c.must("BeginImport", c.begin(binder, first))
+		c.must("LocateLUNs after BeginImport", c.locate(copies...))
+		c.must("OnLUNStateChange with DO_MASK_LUNS", c.change(copies, []lun.Info{c.lun(0)}, vss.ONLUNSTATECHANGE_DO_MASK_LUNS))
+		for range 2 {
+			c.must("ReleaseImport", c.do("ReleaseImport", c.s.Patience, func(ctx context.Context) error { return binder.ReleaseImport(ctx, set, first.ImportID) }))
+		}
+		second := first
+		second.ImportID = vss.NewID()
+		c.must("BeginImport of another import, after the first was released,", c.begin(binder, second))
+		c.must("LocateLUNs of another import, after the first was released,", c.locate(copies...))
+	}},
+	{"import/check", "CheckImport answers for every LUN, in order, and changes nothing", func(c *check) {
+		issuer := need[provider.TicketIssuer](c)
+		binder := need[provider.ImportBinder](c)
+		checker := need[provider.ImportChecker](c)
+		set, copies := c.create(travelling, c.lun(0))
+		im := c.ticket(issuer, set, copies)
+		for range 2 {
+			got, err := c.checkImport(checker, im)
+			c.must("CheckImport", err)
+			if want := c.s.LUNs[0].Size; len(got) != 1 || got[0].Size == 0 || want != 0 && got[0].Size != want {
+				c.failf("CheckImport of one copy answered %+v", got)
+			}
+		}
+		im.ImportID = vss.NewID()
+		c.must("BeginImport, after another import was checked,", c.begin(binder, im))
+		c.must("LocateLUNs, after another import was checked,", c.locate(copies...))
+	}},
+	{"import/check-bound", "CheckImport of a set that was imported says so", func(c *check) {
+		issuer := need[provider.TicketIssuer](c)
+		binder := need[provider.ImportBinder](c)
+		checker := need[provider.ImportChecker](c)
+		set, copies := c.create(travelling, c.lun(0))
+		im := c.ticket(issuer, set, copies)
+		c.must("BeginImport", c.begin(binder, im))
+		c.must("LocateLUNs after BeginImport", c.locate(copies...))
+		im.ImportID = vss.NewID()
+		_, err := c.checkImport(checker, im)
+		c.refused("CheckImport of a set that another import has", err, vss.VSS_E_BAD_STATE)
+	}},
+	{"import/check-gone", "CheckImport of copies that are gone is an error", func(c *check) {
+		issuer := need[provider.TicketIssuer](c)
+		checker := need[provider.ImportChecker](c)
+		set, copies := c.create(travelling, c.lun(0))
+		im := c.ticket(issuer, set, copies)
+		c.must("OnLUNEmpty", c.empty("", copies[0]))
+		_, err := c.checkImport(checker, im)
+		c.refused("CheckImport of a set whose copy was destroyed", err)
+	}},
+}
+
+func (c *check) begin(b provider.ImportBinder, im provider.Import) error {
+	return c.do("BeginImport", c.s.Patience, func(ctx context.Context) error { return b.BeginImport(ctx, im) })
+}
+
+func (c *check) checkImport(k provider.ImportChecker, im provider.Import) ([]provider.Description, error) {
+	return call(c, "CheckImport", c.s.Patience, func(ctx context.Context) ([]provider.Description, error) { return k.CheckImport(ctx, im) })
 }
 
 // ticket makes the import of a set that travels.

@@ -555,21 +555,59 @@ func (f *faulty) VerifyTicket(ticket []byte, id vss.ID, digest [32]byte) error {
 	return nil
 }
 
+// importable says what stands against an import.
+func (f *faulty) importable(op string, im provider.Import) (*set, error) {
+	s := f.sets[im.SetID]
+	switch {
+	case s == nil, f.has("lets nobody import"), string(im.Ticket) != string(append(im.SetID[:], im.Digest[:]...)) && !f.has("lets in without a ticket"):
+		return nil, f.refuse(op, vss.VSS_E_PROVIDER_VETO, "no")
+	case !s.bound.IsNull() && s.bound != im.ImportID && !f.has("lets everybody import"):
+		return nil, f.refuse(op, vss.VSS_E_BAD_STATE, "imported elsewhere")
+	}
+	return s, nil
+}
+
 func (f *faulty) BeginImport(_ context.Context, im provider.Import) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := f.sets[im.SetID]
-	switch {
-	case s == nil, f.has("lets nobody import"):
-		return f.refuse("BeginImport", vss.VSS_E_PROVIDER_VETO, "no")
-	case !s.bound.IsNull() && s.bound != im.ImportID && !f.has("lets everybody import"):
-		return f.refuse("BeginImport", vss.VSS_E_BAD_STATE, "imported elsewhere")
+	s, err := f.importable("BeginImport", im)
+	if err == nil {
+		s.bound = im.ImportID
 	}
-	s.bound = im.ImportID
+	return err
+}
+
+func (f *faulty) ReleaseImport(_ context.Context, id, importID vss.ID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.sets[id]
+	switch {
+	case f.has("keeps what it is to release"):
+	case s != nil && s.bound == importID:
+		s.bound = vss.GUIDNull
+	case f.has("releases once"):
+		return f.refuse("ReleaseImport", vss.VSS_E_OBJECT_NOT_FOUND, "no such import")
+	}
 	return nil
 }
 
-func (f *faulty) ReleaseImport(context.Context, vss.ID, vss.ID) error { return nil }
+func (f *faulty) CheckImport(ctx context.Context, im provider.Import) ([]provider.Description, error) {
+	f.mu.Lock()
+	s, err := f.importable("CheckImport", im)
+	if err == nil && f.has("imports what it is to check") {
+		s.bound = im.ImportID
+	}
+	f.mu.Unlock()
+	switch {
+	case f.has("finds nothing against an import"):
+		return []provider.Description{{Size: blockSize, Generation: 1, ReadOnly: true}}, nil
+	case err != nil:
+		return nil, err
+	case f.has("checks nothing"):
+		return nil, nil
+	}
+	return f.DescribeLUNs(ctx, im.LUNs)
+}
 
 func (f *faulty) OnLoad(context.Context) error { return nil }
 

@@ -67,7 +67,7 @@ type Case struct {
 // Cases are all there are, in the order in which they are run: what is asked of
 // every volume first, what could do harm last.
 func Cases() []Case {
-	return slices.Concat(identityCases, selectionCases, beginCases, orderCases(), abortCases, targetCases, locateCases, fillCases,
+	return slices.Concat(identityCases, selectionCases, beginCases, orderCases(), abortCases, targetCases, locateCases, importCases, fillCases,
 		contentCases, optionalCases, lifeCases, reclaimCases)
 }
 
