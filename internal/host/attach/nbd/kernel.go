@@ -280,6 +280,9 @@ func (i *Initiator) connection(ctx context.Context, p outlive.Process, l Exporte
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return nil, s.e, ctx.Err()
 			}
+			if ctx.Err() != nil {
+				return nil, s.e, i.failed(l.NAA, "nbdkit is not ready: "+firstLine(i.said(l.NAA)), "See "+filepath.Join(i.folder(l.NAA), logName)+", the array's log, and whether the machine is too busy", s.err)
+			}
 			return nil, s.e, i.refused(l, i.said(l.NAA)+" "+s.err.Error())
 		case <-time.After(20 * time.Millisecond):
 			if said := i.said(l.NAA); !p.Alive() || refusal(said) {

@@ -82,7 +82,7 @@ var _ attach.Initiator = (*Initiator)(nil)
 // for it is kept in dir, which must be empty after a boot. What is attached
 // already has the key from now on: the array may have made a new one.
 func New(hostTag, dir string, t Target, c Credentials) *Initiator {
-	i := &Initiator{hostTag: hostTag, dir: dir, target: t, credentials: c, patience: 10 * time.Second, kernel: make(chan struct{}, 1)}
+	i := &Initiator{hostTag: hostTag, dir: dir, target: t, credentials: c, patience: 20 * time.Second, kernel: make(chan struct{}, 1)}
 	i.Initiator = loop.New(hostTag, files{i})
 	if _, err := os.Stat(i.keyFile()); err == nil {
 		_ = i.writeKey() // what fails now fails again, and is told, when it is used

@@ -38,6 +38,7 @@ type bench struct {
 	peer   export.Peer
 	luns   map[lun.NAA]export.LUN
 	closed []lun.NAA
+	first  []string // portals that the host is told before the true one
 }
 
 func newBench(t *testing.T) *bench {
@@ -142,7 +143,7 @@ func (b *bench) lun(size int, readOnly bool) (lun.NAA, []byte) {
 
 func (b *bench) ExportLUNs(_ context.Context, naas []lun.NAA) (Exports, error) {
 	_, portals := b.export.Reach(b.peer)
-	out := Exports{Portals: portals}
+	out := Exports{Portals: append(b.first[:len(b.first):len(b.first)], portals...)}
 	for _, n := range naas {
 		l := b.luns[n]
 		if err := b.export.Apply(l); err != nil {
@@ -396,6 +397,24 @@ func TestWrongKey(t *testing.T) {
 	if i.Present(n) || len(b.closed) != 1 {
 		t.Errorf("left: %v, closed %v", i.Present(n), b.closed)
 	}
+}
+
+// TestPortals: of several portals the first that answers is taken.
+func TestPortals(t *testing.T) {
+	b := newBench(t)
+	i := b.initiator()
+	n, content := b.lun(8<<20, true)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.first = []string{l.Addr().String()} // nobody's, as soon as
+	l.Close()
+	d := b.attach(i, n)
+	if got, err := os.ReadFile(d.Path); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the device reads otherwise, %v", err)
+	}
+	b.detach(i, d)
 }
 
 // TestAbandon: the device goes from under its user.
