@@ -96,7 +96,7 @@ of its configuration).`,
 	f.StringSliceVar(&cfg.Listen, "listen", []string{"unix:///run/umbra/array-hosts.sock"}, "where hosts call: tcp://HOST:PORT or unix:///PATH (mutual TLS on both)")
 	f.StringSliceVar(&cfg.Advertise, "advertise", nil, "addresses that join bundles name instead of --listen")
 	f.StringSliceVar(&cfg.ISCSIPortals, "iscsi-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over iSCSI")
-	f.StringSliceVar(&cfg.NBDPortals, "nbd-portal", nil, "ADDRESS:PORT where they get them over NBD; each host has a port of its own, from PORT upwards")
+	f.StringSliceVar(&cfg.NBDPortals, "nbd-portal", nil, "ADDRESS:PORT where they get them over NBD; each host has a port of its own, from PORT upwards; once for each address")
 	f.StringSliceVar(&cfg.NVMePortals, "nvme-portal", nil, "ADDRESS:PORT where hosts of other machines get their LUNs over NVMe/TCP")
 	f.DurationVar(&cfg.CloneLimit, "clone-limit", 2*time.Second, "refuse sets whose cloning would hold writes longer (at most 8s)")
 	f.Float64Var(&cfg.Watermark, "watermark", 0.05, "part of the store that is kept free")

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,14 +31,13 @@ func Identity(host string) string { return host }
 // the servers, which may wait for requests under way.
 type Export struct {
 	dir     string
-	address string // "" for an export that only takes down
-	port    uint16 // of the first host
+	portals []netip.AddrPort // of the first host; none for an export that only takes down
 	log     *slog.Logger
 
 	mu     sync.Mutex
 	peers  map[string]export.Peer
 	wanted map[lun.NAA]export.LUN // what is to be exported, for a server that ends by itself
-	watch  map[string]bool        // hosts whose servers are watched
+	watch  map[string]bool        // servers that are watched, by their folders
 	ctx    context.Context
 	stop   context.CancelFunc
 	tasks  sync.WaitGroup
@@ -64,14 +64,16 @@ func Open(dir string, portals []string, log *slog.Logger) (*Export, error) {
 	if len(portals) == 0 {
 		return e, nil
 	}
-	if len(portals) > 1 {
-		return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "open array", Object: portals[1], Reason: "NBD has one portal", Remedy: "Give --nbd-portal once; hosts that need another network can have iSCSI"}
+	for _, s := range portals {
+		p, err := ParsePortal(s)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(e.portals, func(o netip.AddrPort) bool { return o.Addr() == p.Addr() }) {
+			return nil, &vss.Error{Code: vss.E_INVALIDARG, Op: "open array", Object: s, Reason: "NBD has one portal at an address: the ports above it are other hosts'", Remedy: "Give --nbd-portal once for each address"}
+		}
+		e.portals = append(e.portals, p)
 	}
-	p, err := ParsePortal(portals[0])
-	if err != nil {
-		return nil, err
-	}
-	e.address, e.port = p.Addr().String(), p.Port()
 	if _, err := exec.LookPath(program); err != nil {
 		return nil, &vss.Error{Code: vss.VSS_E_NOT_SUPPORTED, Op: "export over NBD", Object: program, Reason: "QEMU's storage daemon is not installed",
 			Remedy: "Install it (apt install qemu-system-common); or serve hosts without --nbd-portal", Err: err}
@@ -85,31 +87,97 @@ func Present(dir string) bool {
 	return len(found) > 0
 }
 
-// Portals is the one of the first host; every other host has the next port.
+// Portals are those of the first host; every other host has the next ports.
 func (e *Export) Portals() []string {
-	return []string{net.JoinHostPort(e.address, strconv.Itoa(int(e.port)))}
+	var out []string
+	for _, p := range e.portals {
+		out = append(out, p.String())
+	}
+	return out
 }
 
-// Reach is where a host's own server listens.
+// Reach is where a host's own servers listen.
 func (e *Export) Reach(p export.Peer) (target string, portals []string) {
-	return Identity(p.Initiator), []string{net.JoinHostPort(e.address, strconv.Itoa(int(e.portOf(p))))}
+	for _, s := range e.servers(p) {
+		portals = append(portals, net.JoinHostPort(s.address, strconv.Itoa(int(s.port))))
+	}
+	return Identity(p.Initiator), portals
 }
 
-// portOf is a host's port. A port beyond the last is none, and refused by open.
-func (e *Export) portOf(p export.Peer) uint16 {
-	n := uint32(e.port) + uint32(max(p.Lane, 1)) - 1
+// portOf is a host's port at a portal. A port beyond the last is none, and refused
+// by open.
+func portOf(portal netip.AddrPort, p export.Peer) uint16 {
+	n := uint32(portal.Port()) + uint32(max(p.Lane, 1)) - 1
 	if n > 65535 {
 		return 0
 	}
 	return uint16(n)
 }
 
-func (e *Export) server(p export.Peer) *server {
-	return &server{dir: filepath.Join(e.dir, p.Initiator), address: e.address, port: e.portOf(p)}
+// hasPorts reports whether there is a port for a host at every portal.
+func (e *Export) hasPorts(p export.Peer) bool {
+	return !slices.ContainsFunc(e.portals, func(portal netip.AddrPort) bool { return portOf(portal, p) == 0 })
 }
 
-func (e *Export) folderOf(initiator string) *server {
-	return &server{dir: filepath.Join(e.dir, initiator), port: e.portOf(e.peers[initiator])}
+// servers are a host's as they are to be, one for each portal: a server has one
+// address. The first has the host's folder, the others have folders in it.
+func (e *Export) servers(p export.Peer) []*server {
+	var out []*server
+	for k, portal := range e.portals {
+		s := &server{dir: filepath.Join(e.dir, p.Initiator), address: portal.Addr().String(), port: portOf(portal, p)}
+		if k > 0 {
+			s.dir = filepath.Join(s.dir, portalPrefix+s.address)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// present are a host's servers as their folders tell, the first before others.
+func (e *Export) present(host string) []*server {
+	dir := filepath.Join(e.dir, host)
+	out := []*server{{dir: dir}}
+	entries, _ := os.ReadDir(dir)
+	for _, d := range entries {
+		if strings.HasPrefix(d.Name(), portalPrefix) {
+			out = append(out, &server{dir: filepath.Join(dir, d.Name())})
+		}
+	}
+	return out
+}
+
+// runs reports whether any of a host's servers does.
+func (e *Export) runs(host string) bool {
+	return slices.ContainsFunc(e.present(host), func(s *server) bool { return s.process().Alive() })
+}
+
+// endAll ends a host's servers, but for those at the folders to keep.
+func (e *Export) endAll(ctx context.Context, host string, keep ...*server) (ended bool, err error) {
+	var errs []error
+	for k, s := range e.present(host) {
+		if slices.ContainsFunc(keep, func(o *server) bool { return o.dir == s.dir }) {
+			continue
+		}
+		ended = ended || s.process().Alive()
+		err := s.end(ctx)
+		if err == nil && k > 0 && len(keep) > 0 { // else the portal is still one
+			err = os.RemoveAll(s.dir)
+		}
+		errs = append(errs, e.ended(err, host))
+	}
+	return ended, vss.Join("", errs...)
+}
+
+// writeKeys gives a host's servers its key.
+func (e *Export) writeKeys(p export.Peer) (changed bool, err error) {
+	for _, s := range e.servers(p) {
+		c, err := s.writeKey(p)
+		changed = changed || c
+		if err != nil {
+			return changed, failed("export over NBD", p.Initiator, "its key cannot be written", err)
+		}
+	}
+	return changed, nil
 }
 
 func failed(op, object, reason string, err error) error {
@@ -137,7 +205,7 @@ func (e *Export) Reconcile(peers []export.Peer, luns []export.LUN) (differences 
 	ctx := e.ctx
 	fresh := true
 	for _, h := range e.hosts() {
-		fresh = fresh && !e.folderOf(h).process().Alive()
+		fresh = fresh && !e.runs(h)
 	}
 	differ := func(s string) {
 		if !fresh {
@@ -153,11 +221,10 @@ func (e *Export) Reconcile(peers []export.Peer, luns []export.LUN) (differences 
 		}
 	}
 	for _, p := range peers {
-		s := e.server(p)
 		had := slices.Contains(e.hosts(), p.Initiator)
-		changed, err := s.writeKey(p)
+		changed, err := e.writeKeys(p)
 		if err != nil {
-			return differences, failed("export over NBD", p.Initiator, "its key cannot be written", err)
+			return differences, err
 		}
 		if changed && had {
 			differ("there was another key for " + p.Initiator + "; it is put right")
@@ -179,7 +246,7 @@ func (e *Export) Reconcile(peers []export.Peer, luns []export.LUN) (differences 
 	return differences, nil
 }
 
-// serve makes a host's server export what is wanted, and returns what was
+// serve makes a host's servers export what is wanted, and returns what was
 // otherwise. A host without a LUN has no server.
 func (e *Export) serve(ctx context.Context, p export.Peer) (changed []string, err error) {
 	want := map[lun.NAA]bool{}
@@ -190,17 +257,42 @@ func (e *Export) serve(ctx context.Context, p export.Peer) (changed []string, er
 			}
 		}
 	}
-	s := e.server(p)
-	running := s.process().Alive()
 	if len(want) == 0 {
-		if running {
+		ended, err := e.endAll(ctx, p.Initiator)
+		if ended {
 			changed = append(changed, p.Initiator+" had a server and no LUN")
 		}
-		return changed, e.ended(s.end(ctx), p.Initiator)
+		return changed, err
 	}
-	if s.port == 0 {
+	if !e.hasPorts(p) {
 		return nil, failed("export over NBD", p.Initiator, "there are not that many ports above the portal's", nil)
 	}
+	servers := e.servers(p)
+	ended, err := e.endAll(ctx, p.Initiator, servers...)
+	if ended {
+		changed = append(changed, p.Initiator+" had a server at a portal that is none any more")
+	}
+	errs := []error{err}
+	var idle []error // of portals where nothing is exported, good or bad
+	for _, s := range servers {
+		c, err := e.serveAt(ctx, p, s, want)
+		changed = append(changed, c...)
+		if err != nil && !s.process().Alive() {
+			idle = append(idle, err)
+			continue
+		}
+		errs = append(errs, err)
+	}
+	if len(idle) == len(servers) {
+		errs = append(errs, idle...)
+	} else if len(idle) > 0 { // an interface that is down is why there are several
+		e.log.Warn("a portal does not serve, others do", "host", p.Initiator, "error", vss.Join("", idle...))
+	}
+	return changed, vss.Join("", errs...)
+}
+
+// serveAt is serve for one of the host's servers.
+func (e *Export) serveAt(ctx context.Context, p export.Peer, s *server, want map[lun.NAA]bool) (changed []string, err error) {
 	if _, err := s.writeKey(p); err != nil {
 		return nil, failed("export over NBD", p.Initiator, "its key cannot be written", err)
 	}
@@ -212,7 +304,7 @@ func (e *Export) serve(ctx context.Context, p export.Peer) (changed []string, er
 	if started {
 		changed = append(changed, "no server ran for "+p.Initiator)
 	}
-	e.supervise(p.Initiator)
+	e.supervise(p.Initiator, s)
 	have, err := q.exports()
 	if err != nil {
 		return changed, failed("look at exports", p.Initiator, "its server does not tell them", err)
@@ -248,21 +340,18 @@ func (e *Export) ended(err error, host string) error {
 }
 
 // supervise starts a host's server again when it ends while it is wanted.
-func (e *Export) supervise(host string) {
-	if e.watch[host] {
+func (e *Export) supervise(host string, s *server) {
+	if e.watch[s.dir] {
 		return
 	}
-	e.watch[host] = true
+	e.watch[s.dir] = true
 	e.tasks.Go(func() {
 		defer func() {
 			e.mu.Lock()
-			delete(e.watch, host)
+			delete(e.watch, s.dir)
 			e.mu.Unlock()
 		}()
 		for pause := 100 * time.Millisecond; ; pause = min(2*pause, 30*time.Second) {
-			e.mu.Lock()
-			s := e.folderOf(host)
-			e.mu.Unlock()
 			since := time.Now()
 			if s.process().Wait(e.ctx) != nil {
 				return
@@ -307,14 +396,12 @@ func (e *Export) wants(host string) bool {
 func (e *Export) Admit(p export.Peer) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.portOf(p) == 0 {
+	if !e.hasPorts(p) {
 		return failed("admit host", p.Initiator, "there are not that many ports above the portal's", nil)
 	}
 	e.peers[p.Initiator] = p
-	if _, err := e.server(p).writeKey(p); err != nil {
-		return failed("admit host", p.Initiator, "its key cannot be written", err)
-	}
-	return nil
+	_, err := e.writeKeys(p)
+	return err
 }
 
 // Revoke ends a host's server, with its connections, and forgets its key.
@@ -325,12 +412,11 @@ func (e *Export) Revoke(initiator string) error {
 }
 
 func (e *Export) revoke(ctx context.Context, host string) error {
-	s := e.folderOf(host)
 	delete(e.peers, host)
-	if err := e.ended(s.end(ctx), host); err != nil {
+	if _, err := e.endAll(ctx, host); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(e.dir, host)); err != nil {
 		return failed("revoke host", host, "its folder cannot be removed", err)
 	}
 	return nil
@@ -362,9 +448,14 @@ func (e *Export) Apply(l export.LUN) error {
 // Connected reports whether the host has a connection.
 func (e *Export) Connected(initiator string) (bool, error) {
 	e.mu.Lock()
-	s := e.folderOf(initiator)
+	servers := e.servers(e.peers[initiator])
 	e.mu.Unlock()
-	return s.connected()
+	for _, s := range servers {
+		if on, err := s.connected(); on || err != nil {
+			return on, err
+		}
+	}
+	return false, nil
 }
 
 // Teardown ends all servers.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,12 +97,17 @@ func (g *ground) reconcile(e *Export, peers []export.Peer, luns ...export.LUN) [
 // the error.
 func (g *ground) sees(e *Export, at, as export.Peer, n lun.NAA) string {
 	g.t.Helper()
+	_, portals := e.Reach(at)
+	return g.seesAt(portals[0], as, n)
+}
+
+func (g *ground) seesAt(portal string, as export.Peer, n lun.NAA) string {
+	g.t.Helper()
 	keys := filepath.Join(g.t.TempDir(), "keys")
 	if err := os.WriteFile(keys, []byte(as.Initiates.User+":"+as.Initiates.Password+"\n"), 0o600); err != nil {
 		g.t.Fatal(err)
 	}
-	_, portals := e.Reach(at)
-	host, port, _ := net.SplitHostPort(portals[0])
+	host, port, _ := net.SplitHostPort(portal)
 	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "nbdkit", "-U", "-", "nbd", "hostname="+host, "port="+port, "export="+n.String(), "tls=require", "tls-username="+as.Initiates.User, "tls-psk="+keys,
@@ -148,7 +154,7 @@ func TestHostsAreApart(t *testing.T) {
 	}
 	g.want(e, renewed, g.one, "rw")
 	g.want(e, a, g.one, "nothing")
-	server := e.folderOf("hosta").process()
+	server := e.present("hosta")[0].process()
 	if err := e.Revoke("hosta"); err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +217,7 @@ func TestLiveRemoval(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.want(e, a, g.two, "ro")
-	pid := e.folderOf("hosta").process()
+	pid := e.present("hosta")[0].process()
 	if err := e.Apply(g.lun(g.two)); err != nil {
 		t.Fatal(err)
 	}
@@ -233,14 +239,14 @@ func TestNextLife(t *testing.T) {
 	if d := g.reconcile(e, []export.Peer{a, b, c}, one, two); len(d) > 0 {
 		t.Errorf("new, and different: %v", d)
 	}
-	before := e.folderOf("hosta").process()
+	before := e.present("hosta")[0].process()
 	e.Close()
 	g.want(e, a, g.one, "rw")
 	e = g.open()
 	if d := g.reconcile(e, []export.Peer{a, b, c}, one, two); len(d) > 0 {
 		t.Errorf("unchanged, and different: %v", d)
 	}
-	if e.folderOf("hosta").process() != before || !before.Alive() {
+	if e.present("hosta")[0].process() != before || !before.Alive() {
 		t.Error("the server is another")
 	}
 	// Meanwhile in the database: hostc is gone, hosta has one LUN less and the
@@ -257,7 +263,7 @@ func TestNextLife(t *testing.T) {
 	g.want(e, renewed, g.two, "rw")
 	g.want(e, renewed, g.one, "nothing")
 	g.want(e, c, g.two, "nothing")
-	if before = e.folderOf("hosta").process(); !before.Alive() {
+	if before = e.present("hosta")[0].process(); !before.Alive() {
 		t.Fatal("no server")
 	}
 	// One that ends by itself is started again.
@@ -272,7 +278,7 @@ func TestNextLife(t *testing.T) {
 	if err := e.Teardown(); err != nil {
 		t.Fatal(err)
 	}
-	if Present(Folder(g.dir)) || e.folderOf("hosta").process().Alive() {
+	if Present(Folder(g.dir)) || e.present("hosta")[0].process().Alive() {
 		t.Error("something is left")
 	}
 }
@@ -290,8 +296,92 @@ func TestPortTaken(t *testing.T) {
 	if err := e.Apply(g.lun(g.one, export.Mapping{Initiator: "hosta"})); !errors.Is(err, vss.VSS_E_PROVIDER_VETO) || !strings.Contains(fmt.Sprint(err), "hosta") {
 		t.Errorf("%v", err)
 	}
-	if e.folderOf("hosta").process().Alive() {
+	if e.present("hosta")[0].process().Alive() {
 		t.Error("a server without a port lives")
+	}
+}
+
+// TestSeveralPortals: a LUN is at each of them with the same rights, and nowhere
+// when these end; one that is given up, or cannot serve, keeps nobody from the
+// others.
+func TestSeveralPortals(t *testing.T) {
+	g := newGround(t)
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skip(err)
+	}
+	second := l.Addr().String()
+	l.Close()
+	open := func(portals ...string) *Export {
+		t.Helper()
+		e, err := Open(Folder(g.dir), portals, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { e.Close() })
+		return e
+	}
+	at := func(portal, want string, p export.Peer) {
+		t.Helper()
+		if got := g.seesAt(portal, p, g.one); !strings.HasPrefix(got, want) {
+			t.Errorf("at %s %s sees %q, not %q", portal, p.Initiator, got, want)
+		}
+	}
+	a, b := peer("hosta", 1, 1), peer("hostb", 2, 2)
+	e := open(g.portal, second)
+	if _, portals := e.Reach(a); !slices.Equal(portals, []string{g.portal, second}) {
+		t.Errorf("hosta is told %v", portals)
+	}
+	one := g.lun(g.one, export.Mapping{Initiator: "hosta", ReadOnly: true})
+	g.reconcile(e, []export.Peer{a, b})
+	if err := e.Apply(one); err != nil {
+		t.Fatal(err)
+	}
+	at(g.portal, "ro", a)
+	at(second, "ro", a)
+	at(second, "nothing", b)
+	servers := e.present("hosta")
+	if len(servers) != 2 {
+		t.Fatalf("%d servers", len(servers))
+	}
+	pids := []int{servers[0].process().PID, servers[1].process().PID}
+	e.Close()
+	// The next life finds both, and one more without the second ends that.
+	e = open(g.portal, second)
+	if d := g.reconcile(e, []export.Peer{a, b}, one); len(d) > 0 || servers[0].process().PID != pids[0] || servers[1].process().PID != pids[1] {
+		t.Errorf("found otherwise: %v", d)
+	}
+	e.Close()
+	other := servers[1].process()
+	e = open(g.portal)
+	if d := g.reconcile(e, []export.Peer{a, b}, one); len(d) != 1 || other.Alive() || len(e.present("hosta")) != 1 {
+		t.Errorf("a portal is given up: %v; its server lives: %v", d, other.Alive())
+	}
+	at(g.portal, "ro", a)
+	e.Close()
+	// An address that cannot be had.
+	if l, err = net.Listen("tcp", second); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	e = open(second, g.portal)
+	if err := e.Revoke("hosta"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Reconcile([]export.Peer{a, b}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Apply(one); err != nil {
+		t.Errorf("one portal of two cannot serve: %v", err)
+	}
+	at(g.portal, "ro", a)
+	if err := e.Revoke("hosta"); err != nil {
+		t.Fatal(err)
+	}
+	at(g.portal, "nothing", a)
+	e.Close()
+	if _, err := Open(Folder(g.dir), []string{g.portal, "127.0.0.1:1"}, slog.New(slog.DiscardHandler)); !errors.Is(err, vss.E_INVALIDARG) {
+		t.Errorf("two portals at an address: %v", err)
 	}
 }
 
@@ -306,7 +396,7 @@ func TestPortals(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	e.address, e.port = "192.0.2.1", 65534
+	e.portals = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:65534")}
 	for lane, want := range map[uint16]string{1: "192.0.2.1:65534", 2: "192.0.2.1:65535"} {
 		if _, p := e.Reach(peer("h", lane, 1)); p[0] != want {
 			t.Errorf("number %d is at %s", lane, p[0])

@@ -25,7 +25,9 @@ const (
 	keysName   = "keys.psk"
 	primeName  = "dh-params.pem"
 	logName    = "log"
-	cgroup     = "nbd-export"
+	// portalPrefix begins the names of the folders of further portals' servers.
+	portalPrefix = "at-"
+	cgroup       = "nbd-export"
 	// With a hundred LUNs under load it has a tenth of that.
 	serverMemory = 1 << 30
 )
