@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
@@ -183,7 +184,7 @@ func attachments(ctx context.Context, r Records) (out []Finding) {
 			case at.Trouble != "":
 				f := find("attachment.dead", a.LUN.Name())
 				f.What = a.Device + " of copy " + id + ": " + at.Trouble
-				f.Who, f.Help = at.Who, at.Help
+				f.Who, f.Help = at.Who, strings.ReplaceAll(at.Help, "COPY", id)
 				out = append(out, f)
 			}
 		}
