@@ -330,7 +330,7 @@ func (p *Proxy) load(ctx context.Context) (*life, error) {
 	}
 	var r *connect.Response[providerv1.LoadResponse]
 	err = p.during(ctx, l, func(ctx context.Context) error {
-		r, err = l.client.Load(ctx, connect.NewRequest(&providerv1.LoadRequest{Contract: contract, HostName: p.o.HostName}))
+		r, err = l.client.Load(ctx, connect.NewRequest(&providerv1.LoadRequest{Contract: contract, HostName: p.o.HostName, HostTag: p.o.HostTag}))
 		return err
 	})
 	if err == nil {

@@ -38,6 +38,21 @@ const (
 	lifeFD   = 4 // ends when the service does
 )
 
+// Host is the machine on which a provider is asked.
+type Host struct {
+	Name string // to storage systems
+	Tag  string // goes into the names of loop devices
+}
+
+type hostKey struct{}
+
+// HostOf says in OnLoad on which machine the provider is, as EnvHost and EnvHostTag
+// do: one that runs by itself has no environment of the service's.
+func HostOf(ctx context.Context) Host {
+	h, _ := ctx.Value(hostKey{}).(Host)
+	return h
+}
+
 // contract is the version of the wire contract.
 const contract = 1
 
@@ -161,7 +176,7 @@ func (s *server) Load(ctx context.Context, req *connect.Request[providerv1.LoadR
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n, ok := provider.As[provider.Notifications](s.p); ok && !s.loaded {
-		if err := n.OnLoad(ctx); err != nil {
+		if err := n.OnLoad(context.WithValue(ctx, hostKey{}, Host{req.Msg.HostName, req.Msg.HostTag})); err != nil {
 			return nil, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/site"
 	"github.com/umbra-vss/umbra/provider/loopdisk"
 	"github.com/umbra-vss/umbra/requester"
@@ -245,6 +246,25 @@ func TestForeignProviderElsewhere(t *testing.T) {
 		t.Error("its program still runs")
 	}
 
+	// What a provider's LUNs lie on is not frozen, whether the provider starts or not.
+	store, _, _ := f.volume("store", "xfs")
+	f.must(os.WriteFile(filepath.Join(dir, "stores"), []byte(store), 0o600))
+	_, err = f.a.Umbra(f.ctx, "provider", "register", manifest(fmt.Sprintf("program = %q\nargs = [%q]", program, plainArg)))
+	f.must(err)
+	_, err = f.tryCreate("app-rollback", store)
+	f.fails(err, 1, vss.VSS_E_NESTED_VOLUME_LIMIT)
+	f.must(os.Rename(program, program+".away"))
+	f.a.StopDaemon()
+	f.must(f.a.StartDaemon(f.ctx, nil))
+	_, err = f.tryCreate("app-rollback", store)
+	f.fails(err, 1, vss.VSS_E_NESTED_VOLUME_LIMIT)
+	f.must(os.Rename(program+".away", program))
+	f.must(os.Remove(filepath.Join(dir, "stores")))
+	f.a.StopDaemon() // it is not asked again at once
+	f.must(f.a.StartDaemon(f.ctx, nil))
+	f.create("app-rollback", store)
+	unregister()
+
 	socket := filepath.Join(dir, "plain.sock")
 	byItself := manifest(fmt.Sprintf("socket = %q", socket))
 	_, err = f.a.Umbra(f.ctx, "provider", "register", byItself)
@@ -261,6 +281,9 @@ func TestForeignProviderElsewhere(t *testing.T) {
 	f.must(err)
 	if p := is(); !p.Loaded || p.PID != 0 {
 		t.Errorf("listed as %+v", p)
+	}
+	if host, err := os.ReadFile(filepath.Join(dir, "host")); err != nil || string(host) != f.a.Name+" "+block.HostTag(f.a.Name) {
+		t.Errorf("it was told that the machine is %q, %v", host, err)
 	}
 	// It dies and comes back, which is no business of the service's.
 	f.must(c.Process.Kill())

@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	providerv1 "github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1"
@@ -206,10 +207,10 @@ func (plain) Properties() vss.ProviderProp {
 }
 
 // OnLoad leaves a word in the provider's folder.
-func (plain) OnLoad(context.Context) error {
-	dir := os.Getenv(remote.EnvState)
-	if dir == "" {
-		return nil // it runs by itself
+func (plain) OnLoad(ctx context.Context) error {
+	dir, host := os.Getenv(remote.EnvState), remote.HostOf(ctx)
+	if dir == "" { // it runs by itself
+		return os.WriteFile(filepath.Join(filepath.Dir(os.Args[0]), "host"), []byte(host.Name+" "+host.Tag), 0o600)
 	}
 	return os.WriteFile(filepath.Join(dir, "loaded"), fmt.Appendf(nil, "%d %v", os.Getuid(), os.Getpid()), 0o600)
 }
@@ -218,4 +219,17 @@ func (plain) OnUnload(context.Context, bool) (bool, error) { return true, nil }
 
 func (plain) AreLUNsSupported(context.Context, vss.Context, []string, []lun.Info) (bool, error) {
 	return false, nil
+}
+
+// BackingStores are the folders that are named in a file beside the program.
+func (plain) BackingStores(context.Context) (out []provider.BackingStore, err error) {
+	text, _ := os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), "stores"))
+	for _, path := range strings.Fields(string(text)) {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return nil, &vss.Error{Code: vss.VSS_E_PROVIDER_VETO, Op: "BackingStores", Object: path, Reason: err.Error(), Remedy: "Mount it"}
+		}
+		out = append(out, provider.BackingStore{Device: st.Dev, Path: path})
+	}
+	return out, nil
 }

@@ -104,6 +104,7 @@ type LoadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Contract      uint32                 `protobuf:"varint,1,opt,name=contract,proto3" json:"contract,omitempty"` // version of this contract that the service speaks: 1
 	HostName      string                 `protobuf:"bytes,2,opt,name=host_name,json=hostName,proto3" json:"host_name,omitempty"`
+	HostTag       string                 `protobuf:"bytes,3,opt,name=host_tag,json=hostTag,proto3" json:"host_tag,omitempty"` // goes into the names of loop devices
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +149,13 @@ func (x *LoadRequest) GetContract() uint32 {
 func (x *LoadRequest) GetHostName() string {
 	if x != nil {
 		return x.HostName
+	}
+	return ""
+}
+
+func (x *LoadRequest) GetHostTag() string {
+	if x != nil {
+		return x.HostTag
 	}
 	return ""
 }
@@ -1325,10 +1333,11 @@ var File_umbra_provider_v1_provider_proto protoreflect.FileDescriptor
 
 const file_umbra_provider_v1_provider_proto_rawDesc = "" +
 	"\n" +
-	" umbra/provider/v1/provider.proto\x12\x11umbra.provider.v1\x1a\x1aumbra/vss/v1/service.proto\"F\n" +
+	" umbra/provider/v1/provider.proto\x12\x11umbra.provider.v1\x1a\x1aumbra/vss/v1/service.proto\"a\n" +
 	"\vLoadRequest\x12\x1a\n" +
 	"\bcontract\x18\x01 \x01(\rR\bcontract\x12\x1b\n" +
-	"\thost_name\x18\x02 \x01(\tR\bhostName\"\x9f\x01\n" +
+	"\thost_name\x18\x02 \x01(\tR\bhostName\x12\x19\n" +
+	"\bhost_tag\x18\x03 \x01(\tR\ahostTag\"\x9f\x01\n" +
 	"\fLoadResponse\x12\x1a\n" +
 	"\bcontract\x18\x01 \x01(\rR\bcontract\x12:\n" +
 	"\n" +
