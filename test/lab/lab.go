@@ -246,8 +246,8 @@ func theImage(ctx context.Context) (image.Image, error) {
 	return made.image, err
 }
 
-// alone waits until no other process on this machine has a lab: more than two at
-// once make each other late. The lock goes with the process.
+// alone waits until no other process on this machine has a lab: many at once make
+// each other late. Processes of one go test are one. The lock goes with the process.
 func alone(ctx context.Context, logf func(string, ...any)) error {
 	made.Lock()
 	defer made.Unlock()
@@ -262,15 +262,21 @@ func alone(ctx context.Context, logf func(string, ...any)) error {
 	if err != nil {
 		return err
 	}
+	parent := fmt.Sprint(os.Getppid())
 	for waited := false; ; waited = true {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			made.lock = f
-			return nil
+			return errors.Join(f.Truncate(0), write(f, parent))
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			f.Close()
 			return fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if b, err := os.ReadFile(f.Name()); err == nil && string(b) == parent {
+			made.lock = f
+			go func() { _ = syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }() // when the other ends
+			return nil
 		}
 		if !waited {
 			logf("another lab runs on this machine: waiting for it")
@@ -282,6 +288,11 @@ func alone(ctx context.Context, logf func(string, ...any)) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+func write(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
 }
 
 var made struct {
