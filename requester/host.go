@@ -119,6 +119,7 @@ type LUNVolume struct {
 	Label      string   `json:"label,omitempty"`
 	Copies     []vss.ID `json:"copies,omitempty"` // the set's copies that lie on it
 	Fault      string   `json:"fault,omitempty"`
+	Device     string   `json:"device,omitempty"` // its block node here, if it is an original's partition and has one
 }
 
 func lunsOf(ps []*vssv1.LUN) []LUN {
@@ -127,7 +128,7 @@ func lunsOf(ps []*vssv1.LUN) []LUN {
 		l := LUN{Name: p.Name, Device: p.Device, Size: p.Size, ReadOnly: p.ReadOnly, DiskSeq: p.DiskSeq, State: p.State, SetID: idOf(p.SetId), SnapshotID: idOf(p.SnapshotId),
 			Reason: p.Reason, Action: p.Action, Table: p.Table, Fault: p.Fault}
 		for _, v := range p.Volumes {
-			o := LUNVolume{Number: int(v.Number), Offset: v.Offset, Length: v.Length, Name: v.Name, Filesystem: v.Filesystem, UUID: v.Uuid, Label: v.Label, Fault: v.Fault}
+			o := LUNVolume{Number: int(v.Number), Offset: v.Offset, Length: v.Length, Name: v.Name, Filesystem: v.Filesystem, UUID: v.Uuid, Label: v.Label, Fault: v.Fault, Device: v.Device}
 			for _, id := range v.SnapshotIds {
 				o.Copies = append(o.Copies, idOf(id))
 			}
@@ -141,7 +142,11 @@ func lunsOf(ps []*vssv1.LUN) []LUN {
 // Rescan attaches the named LUNs (all that are unmasked to this machine when
 // none is named). What could be attached is returned beside the error.
 func (h *Host) Rescan(ctx context.Context, luns ...string) ([]LUN, error) {
-	r, err := askHost(ctx, h, "Rescan", hostRPCs.Rescan, &vssv1.RescanRequest{Luns: luns})
+	return h.rescan(ctx, &vssv1.RescanRequest{Luns: luns})
+}
+
+func (h *Host) rescan(ctx context.Context, q *vssv1.RescanRequest) ([]LUN, error) {
+	r, err := askHost(ctx, h, "Rescan", hostRPCs.Rescan, q)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +160,12 @@ func (h *Host) Rescan(ctx context.Context, luns ...string) ([]LUN, error) {
 func (h *Host) DetachLUN(ctx context.Context, lun string) error {
 	_, err := askHost(ctx, h, "DetachLUN", hostRPCs.DetachLUN, &vssv1.DetachLUNRequest{Lun: lun})
 	return err
+}
+
+// Reach is Rescan; and partitions of those LUNs for which the kernel has made no
+// block device get one, until their LUN is detached or the machine boots.
+func (h *Host) Reach(ctx context.Context, luns ...string) ([]LUN, error) {
+	return h.rescan(ctx, &vssv1.RescanRequest{Luns: luns, Partitions: true})
 }
 
 // LUNs lists the LUNs here; with orphaned only those that imports left behind.

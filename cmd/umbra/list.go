@@ -162,7 +162,7 @@ func printVolumes(w io.Writer, l requester.LUN) {
 			state = "-"
 		}
 		what := strings.TrimSpace(strings.Join([]string{orElse(v.Filesystem, "nothing known"), v.Label}, " "))
-		fmt.Fprintf(w, "  %s\tat %d\t%s\t-\t%s\t%s\t%s\n", strings.TrimSpace(kind+" "+v.Name), v.Offset, bytesText(v.Length), state, what, orElse(v.Fault, "-"))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t-\t%s\t%s\t%s\n", strings.TrimSpace(kind+" "+v.Name), cmp.Or(v.Device, fmt.Sprintf("at %d", v.Offset)), bytesText(v.Length), state, what, orElse(v.Fault, "-"))
 	}
 }
 

@@ -32,17 +32,24 @@ signs transport tickets. Keep it secret, and remove it afterwards.`,
 }
 
 func (a *app) rescanCmd() *cobra.Command {
-	return &cobra.Command{Use: "rescan [LUN...]", Short: "Attach LUNs the arrays have unmasked to this machine",
-		Long:    "Attach original LUNs that the joined arrays have unmasked to this machine: all of\nthem, or those named. Shadow copies come by umbra import only.\n\nLUNs of joined arrays are hidden from udev unless they were let through here.\numbra detach takes that back.",
-		Example: "  umbra rescan\n  umbra rescan naa.6001405...", RunE: func(cmd *cobra.Command, as []string) error {
+	var partitions bool
+	c := &cobra.Command{Use: "rescan [LUN...]", Short: "Attach LUNs the arrays have unmasked to this machine",
+		Long:    "Attach original LUNs that the joined arrays have unmasked to this machine: all of\nthem, or those named. Shadow copies come by umbra import only.\n\nLUNs of joined arrays are hidden from udev unless they were let through here.\numbra detach takes that back.\n\nWith --partitions, partitions for which the kernel has made no block devices get\nthem: the list names them. They stay until the LUN is detached, or the machine boots.",
+		Example: "  umbra rescan\n  umbra rescan naa.6001405...\n  umbra rescan --partitions", RunE: func(cmd *cobra.Command, as []string) error {
 			h := a.host()
 			defer h.Close()
-			luns, err := h.Rescan(cmd.Context(), as...)
+			rescan := h.Rescan
+			if partitions {
+				rescan = h.Reach
+			}
+			luns, err := rescan(cmd.Context(), as...)
 			if len(luns) > 0 || err == nil {
 				err = errors.Join(a.emit(luns, func(w io.Writer) { printLUNs(w, luns) }), err)
 			}
 			return err
 		}}
+	c.Flags().BoolVar(&partitions, "partitions", false, "make block devices of partitions for which the kernel has made none")
+	return c
 }
 
 func (a *app) detachCmd() *cobra.Command {

@@ -237,6 +237,16 @@ func (m *Machine) Surface(ctx context.Context, r surface.Request) (surface.Devic
 	return m.surfacer().Surface(ctx, r)
 }
 
+// Reach returns the block device of a partition of an original; with make also
+// where the kernel has not made one.
+func (m *Machine) Reach(ctx context.Context, d block.Device, offset, length uint64, make bool) (surface.Device, bool, error) {
+	if !make {
+		return surface.Reached(ctx, d, offset, length)
+	}
+	n, err := m.surfacer().Reach(ctx, d, offset, length)
+	return n, err == nil, err
+}
+
 // TakeDown ends what Surface made.
 func (m *Machine) TakeDown(ctx context.Context, d surface.Device, lazily bool) error {
 	return m.surfacer().TakeDown(ctx, d, lazily)

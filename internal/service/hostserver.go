@@ -61,7 +61,7 @@ func (v Server) Rescan(ctx context.Context, req *connect.Request[vssv1.RescanReq
 	err = vss.Join("", err, lerr)
 	out := &vssv1.ListLUNsResponse{Error: rpc.ErrorToProto(err)}
 	for _, d := range ds {
-		out.Luns = append(out.Luns, v.originalProto(ctx, d))
+		out.Luns = append(out.Luns, v.originalProto(ctx, d, req.Msg.Partitions))
 	}
 	return connect.NewResponse(out), nil
 }
@@ -91,7 +91,9 @@ const contentsTime = 2 * time.Second
 
 // originalProto is an original with what it holds, which nobody keeps: it
 // changes.
-func (v Server) originalProto(ctx context.Context, d block.Device) *vssv1.LUN {
+//
+// With reach its partitions get block devices where the kernel has made none.
+func (v Server) originalProto(ctx context.Context, d block.Device, reach bool) *vssv1.LUN {
 	p := deviceProto(d)
 	if p.State != "original" {
 		return p
@@ -104,6 +106,17 @@ func (v Server) originalProto(ctx context.Context, d block.Device) *vssv1.LUN {
 	}
 	kept := importing.ContentsOf(c, nil, "")
 	putContents(p, &kept)
+	for _, o := range p.Volumes {
+		if o.Number == 0 {
+			continue
+		}
+		n, found, err := v.S.Host.Reach(ctx, d, o.Offset, o.Length, reach)
+		if found {
+			o.Device = n.Path
+		} else if err != nil && o.Fault == "" {
+			o.Fault = err.Error()
+		}
+	}
 	return p
 }
 
@@ -140,7 +153,7 @@ func (v Server) ListLUNs(ctx context.Context, req *connect.Request[vssv1.ListLUN
 	if !req.Msg.Orphaned {
 		for _, d := range ds {
 			if len(d.LUN.StorageIDs) > 0 && !known[d.LUN.Name()] {
-				out.Luns = append(out.Luns, v.originalProto(ctx, d))
+				out.Luns = append(out.Luns, v.originalProto(ctx, d, false))
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/contents"
 	"github.com/umbra-vss/umbra/internal/host/hide"
+	"github.com/umbra-vss/umbra/internal/host/surface"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/internal/service/access"
 	"github.com/umbra-vss/umbra/internal/service/async"
@@ -56,6 +57,9 @@ type Host interface {
 	Enumerate(ctx context.Context) ([]block.Device, error)
 	// Contents is what a disk holds.
 	Contents(ctx context.Context, d block.Device) (contents.Contents, error)
+	// Reach is the block device of a partition of an original, if it has one; with
+	// make it gets one.
+	Reach(ctx context.Context, d block.Device, offset, length uint64, make bool) (surface.Device, bool, error)
 	// Root is the mount point that a path lies under, Volume the canonical name
 	// of a volume, whether or not it can be copied. VSS_E_OBJECT_NOT_FOUND if
 	// there is nothing there, E_INVALIDARG if it is no volume.

@@ -300,3 +300,76 @@ func TestKilledSurfacing(t *testing.T) {
 		})
 	}
 }
+
+// TestPartitionNodes: this kernel may read no table, and makes no nodes of a loop
+// device's partitions in any case. On request A has them; what is on one is copied
+// and found on B, and with the LUN they go.
+func TestPartitionNodes(t *testing.T) {
+	f := newFixture(t)
+	naa, device, err := f.a.NewLUN(f.ctx, "nodes", "256M")
+	f.must(err)
+	parts := []partitiontest.Part{{Start: mib, Length: 64 * mib, Name: "db"}, {Start: 66 * mib, Length: 64 * mib, Name: "log"}}
+	disk, err := os.OpenFile(device, os.O_RDWR, 0)
+	f.must(err)
+	end, err := disk.Seek(0, 2)
+	f.must(err)
+	f.must(partitiontest.GPT(disk, uint64(end), 512, parts...))
+	f.must(disk.Sync())
+	f.must(disk.Close())
+	for _, v := range f.lunOn(f.a, "original").Volumes {
+		if v.Device != "" {
+			f.Fatalf("this kernel makes nodes by itself, which this test is not about: %+v", v)
+		}
+	}
+	rescan := func() (nodes []string) {
+		f.Helper()
+		out, err := f.a.Umbra(f.ctx, "rescan", "--partitions", naa)
+		f.must(err)
+		for _, v := range f.lunOn(f.a, "original").Volumes {
+			if v.Device == "" || !strings.Contains(out, v.Device) {
+				f.Fatalf("no node for %+v:\n%s", v, out)
+			}
+			nodes = append(nodes, v.Device)
+		}
+		return nodes
+	}
+	nodes := rescan()
+	if len(nodes) != 2 || nodes[0] == nodes[1] {
+		f.Fatalf("nodes: %v", nodes)
+	}
+	if again := rescan(); !slices.Equal(again, nodes) {
+		f.Errorf("asked again it has %v, not %v", again, nodes)
+	}
+	mount, err := f.a.Format(f.ctx, nodes[1], "log", "ext4")
+	f.must(err)
+	unmount := func() error { _, err := f.a.Run(f.ctx, "umount", mount); return err }
+	f.Cleanup(func() { _ = unmount() })
+	f.put(mount, "hello", "hello from a partition")
+	set := f.create("app-rollback", mount)
+	f.put(mount, "hello", "changed")
+	_, d := f.readSet(set)
+	if x := d.Set.Snapshots[0].LUNs[0].Extents; len(x) != 1 || x[0].Offset != parts[1].Start || x[0].Length != parts[1].Length {
+		f.Errorf("it lies at %+v", x)
+	}
+	im, err := f.importOn(f.b, set.doc)
+	f.must(err)
+	if got := f.onB(im.Copies, mount, "hello"); got != "hello from a partition" {
+		f.Errorf("the copy says %q", got)
+	}
+	f.gone(f.b, set)
+
+	_, err = f.as(f.a, "detach", naa)
+	f.refused(err, vss.VSS_E_VOLUME_IN_USE)
+	if b, err := os.ReadFile(f.a.Path(filepath.Join(mount, "hello"))); err != nil || string(b) != "changed" {
+		f.Errorf("after a refusal: %q, %v", b, err)
+	}
+	f.must(unmount())
+	_, err = f.a.Umbra(f.ctx, "detach", naa)
+	f.must(err)
+	f.nothingOn(f.a)
+	for _, n := range nodes {
+		if b, err := os.ReadFile("/sys/block/" + filepath.Base(n) + "/loop/backing_file"); err == nil && strings.Contains(string(b), device) {
+			f.Errorf("%s is left over %s", n, b)
+		}
+	}
+}

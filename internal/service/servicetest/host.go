@@ -382,6 +382,11 @@ func (h *Host) Probe(ctx context.Context, device string) (filesystem.Identity, e
 	return l.Filesystem, nil
 }
 
+// Reach finds no device of a partition, and makes none.
+func (h *Host) Reach(context.Context, block.Device, uint64, uint64, bool) (surface.Device, bool, error) {
+	return surface.Device{}, false, nil
+}
+
 // Contents is a partition for each half of the disk.
 func (h *Host) Contents(ctx context.Context, d block.Device) (contents.Contents, error) {
 	c := contents.Contents{Table: partition.GPT}

@@ -4188,7 +4188,8 @@ func (x *Array) GetError() *Error {
 
 type RescanRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Luns          []string               `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"` // empty for all that are unmasked
+	Luns          []string               `protobuf:"bytes,1,rep,name=luns,proto3" json:"luns,omitempty"`              // empty for all that are unmasked
+	Partitions    bool                   `protobuf:"varint,2,opt,name=partitions,proto3" json:"partitions,omitempty"` // block devices for partitions for which the kernel has made none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4228,6 +4229,13 @@ func (x *RescanRequest) GetLuns() []string {
 		return x.Luns
 	}
 	return nil
+}
+
+func (x *RescanRequest) GetPartitions() bool {
+	if x != nil {
+		return x.Partitions
+	}
+	return false
 }
 
 type DetachLUNRequest struct {
@@ -4521,6 +4529,7 @@ type LUNVolume struct {
 	Label         string                 `protobuf:"bytes,7,opt,name=label,proto3" json:"label,omitempty"`
 	SnapshotIds   [][]byte               `protobuf:"bytes,8,rep,name=snapshot_ids,json=snapshotIds,proto3" json:"snapshot_ids,omitempty"` // the set's copies that lie on it
 	Fault         string                 `protobuf:"bytes,9,opt,name=fault,proto3" json:"fault,omitempty"`                                // why what it holds is not known
+	Device        string                 `protobuf:"bytes,10,opt,name=device,proto3" json:"device,omitempty"`                             // its block node on this machine, if it has one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4614,6 +4623,13 @@ func (x *LUNVolume) GetSnapshotIds() [][]byte {
 func (x *LUNVolume) GetFault() string {
 	if x != nil {
 		return x.Fault
+	}
+	return ""
+}
+
+func (x *LUNVolume) GetDevice() string {
+	if x != nil {
+		return x.Device
 	}
 	return ""
 }
@@ -6179,9 +6195,12 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
 	"\tendpoints\x18\x03 \x03(\tR\tendpoints\x12\x1c\n" +
 	"\treachable\x18\x04 \x01(\bR\treachable\x12)\n" +
-	"\x05error\x18\x05 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"#\n" +
+	"\x05error\x18\x05 \x01(\v2\x13.umbra.vss.v1.ErrorR\x05error\"C\n" +
 	"\rRescanRequest\x12\x12\n" +
-	"\x04luns\x18\x01 \x03(\tR\x04luns\"$\n" +
+	"\x04luns\x18\x01 \x03(\tR\x04luns\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x01(\bR\n" +
+	"partitions\"$\n" +
 	"\x10DetachLUNRequest\x12\x10\n" +
 	"\x03lun\x18\x01 \x01(\tR\x03lun\"-\n" +
 	"\x0fListLUNsRequest\x12\x1a\n" +
@@ -6204,7 +6223,7 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	" \x01(\tR\x06action\x12\x14\n" +
 	"\x05table\x18\v \x01(\tR\x05table\x12\x14\n" +
 	"\x05fault\x18\f \x01(\tR\x05fault\x121\n" +
-	"\avolumes\x18\r \x03(\v2\x17.umbra.vss.v1.LUNVolumeR\avolumes\"\xea\x01\n" +
+	"\avolumes\x18\r \x03(\v2\x17.umbra.vss.v1.LUNVolumeR\avolumes\"\x82\x02\n" +
 	"\tLUNVolume\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
@@ -6216,7 +6235,9 @@ const file_umbra_vss_v1_service_proto_rawDesc = "" +
 	"\x04uuid\x18\x06 \x01(\tR\x04uuid\x12\x14\n" +
 	"\x05label\x18\a \x01(\tR\x05label\x12!\n" +
 	"\fsnapshot_ids\x18\b \x03(\fR\vsnapshotIds\x12\x14\n" +
-	"\x05fault\x18\t \x01(\tR\x05fault\"'\n" +
+	"\x05fault\x18\t \x01(\tR\x05fault\x12\x16\n" +
+	"\x06device\x18\n" +
+	" \x01(\tR\x06device\"'\n" +
 	"\x0fListSetsRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\fR\x05after\"M\n" +
 	"\x10ListSetsResponse\x12%\n" +
