@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -181,8 +182,10 @@ func openState(path string, fresh func() (*arrayRecord, error)) (*state, error) 
 				return err
 			}
 			return b.Put(keyVersion, binary.BigEndian.AppendUint32(nil, schemaVersion))
-		} else if len(v) != 4 || binary.BigEndian.Uint32(v) != schemaVersion {
-			return refuse("the database is of another version", "Run the version of Umbra that wrote it", nil)
+		} else if len(v) != 4 {
+			return refuse("the database does not say what version it is of", "Restore it from a backup", nil)
+		} else if n := binary.BigEndian.Uint32(v); n != schemaVersion {
+			return refuse(fmt.Sprintf("the database is of version %d, this version of Umbra knows %d", n, schemaVersion), "Run the version of Umbra that wrote it; nothing was changed, and the hosts' disks go on", nil)
 		}
 		s.array = new(arrayRecord)
 		if err := json.Unmarshal(b.Get(keyArray), s.array); err != nil {

@@ -67,6 +67,9 @@ var Kinds = []Kind{
 	{508, "recovery.copy-found", Info, "later: such a copy is attached, mounted and exposed again"},
 	{509, "recovery.exposure-lost", Failed, "at start: an exposure could not be restored"},
 	{510, "recovery.failed", Failed, "at start: something could not be put right; it is tried again at the next start, a creation's leftovers before as well"},
+	{511, "recovery.device-replaced", Warning, "at start: the device of a copy's LUN had been detached while the service was away; the LUN is attached again"},
+	{512, "recovery.mount-restored", Warning, "at start: a device object or an exposure had been unmounted while the service was away; it is mounted again"},
+	{513, "recovery.original-missing", Warning, "at start: a LUN that `umbra rescan` let through is not attached; `umbra rescan` attaches it, `umbra detach` forgets it"},
 
 	{900, "service.unexpected", Failed, "an operation failed in a way nobody foresaw (`VSS_E_UNEXPECTED`); please report it"},
 	{901, "service.panic", Failed, "a defect was caught; the message is the stack"},

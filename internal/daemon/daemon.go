@@ -129,6 +129,9 @@ func Run(ctx context.Context, c Config, version string, log *slog.Logger, ready 
 	svc.Creator.Leftovers = rec.Wake
 	service.LogUnlisted(ctx, cat)
 	rec.Run(ctx, thawed)
+	if err := svc.Originals.Report(ctx); err != nil {
+		log.Error("look for originals", "err", err)
+	}
 	// What a storage system that is still away keeps from being put right.
 	lctx, giveUp := context.WithCancel(ctx)
 	continued := make(chan struct{})

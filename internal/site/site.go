@@ -114,6 +114,10 @@ func (s *Site) StartArray(ctx context.Context, env []string, args ...string) (er
 	return err
 }
 
+// Use has services that start from now on, and commands, run another program: an
+// update of Umbra.
+func (s *Site) Use(binary string) { s.binary = binary }
+
 // KillArray is SIGKILL; StopArray ends it in good order.
 func (s *Site) KillArray() { s.array.kill() }
 

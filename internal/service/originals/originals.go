@@ -108,6 +108,35 @@ func (k *Keeper) Cover(ctx context.Context, families ...hide.Family) error {
 	return nil
 }
 
+// Report writes an event for each original that was let through and is not here:
+// it was detached while the service was away, or nobody attached it since the
+// machine booted.
+func (k *Keeper) Report(ctx context.Context) error {
+	leave, err := k.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	known, _, err := k.records()
+	if err != nil || len(known) == 0 {
+		return err
+	}
+	ds, err := k.Host.Enumerate(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range known {
+		if slices.ContainsFunc(ds, func(d block.Device) bool { return d.LUN.Name() == l.Name() }) {
+			continue
+		}
+		if _, err := k.Catalog.Log(ctx, catalog.Event{Level: "warning", Name: "recovery.original-missing", Object: l.Name(),
+			Message: "a LUN that was let through is not attached to this machine; run umbra rescan to attach it, umbra detach to forget it"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Rescan lets originals through and attaches them: all that the arrays show to
 // this machine, or those that are named. What was attached is returned beside
 // the error.

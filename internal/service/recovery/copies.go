@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/umbra-vss/umbra/internal/catalog"
+	"github.com/umbra-vss/umbra/internal/service/importing"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -22,7 +23,8 @@ const (
 func (r *Recovery) copies(ctx context.Context) {
 	sctx, cancel := context.WithTimeout(ctx, rescanTime)
 	defer cancel()
-	sets := map[vss.ID]bool{} // with copies that are back
+	sets := map[vss.ID]bool{}    // with copies that are back
+	var unmounted []catalog.Copy // in this boot, while the service was away
 	missing := &trouble{r: r, event: catalog.Event{Level: "error", Name: "recovery.copy-missing"},
 		one: "a copy is not attached; the service goes on looking for it", more: "%d more copies are not attached; the service goes on looking for them"}
 	kept := &trouble{r: r, event: catalog.Event{Level: "error", Name: "recovery.not-released"}, more: "%d more copies whose life has ended could not be deleted"}
@@ -50,12 +52,19 @@ func (r *Recovery) copies(ctx context.Context) {
 			}
 			r.event(ctx, catalog.Event{Level: "info", Name: "recovery.auto-released", SetID: c.Prop.SnapshotSetID, Object: c.Prop.SnapshotID.String(), Message: why + " was deleted"})
 		}
+		had := map[vss.ID]bool{}
+		for _, c := range stay {
+			had[c.Prop.SnapshotID] = c.BootID == r.BootID && c.Prop.DeviceObject != ""
+		}
 		for c, err := range r.bringAllBack(ctx, sctx, stay) {
 			if err != nil {
 				missing.of(ctx, c, err)
 				r.miss(c.Prop.SnapshotID)
-			} else {
-				sets[c.Prop.SnapshotSetID] = true
+				continue
+			}
+			sets[c.Prop.SnapshotSetID] = true
+			if had[c.Prop.SnapshotID] && !importing.MountedAt(c.Prop.DeviceObject, importing.VolumeOf(c)) {
+				unmounted = append(unmounted, c)
 			}
 		}
 	}
@@ -64,6 +73,11 @@ func (r *Recovery) copies(ctx context.Context) {
 	for id := range sets {
 		if err := r.Importer.MountCopies(ctx, id); err != nil {
 			r.Log.Error("mount device objects", "set", id, "err", err)
+		}
+	}
+	for _, c := range unmounted {
+		if importing.MountedAt(c.Prop.DeviceObject, importing.VolumeOf(c)) { // else there is an event that it is not
+			r.mounted(ctx, c, c.Prop.DeviceObject, "a device object")
 		}
 	}
 }

@@ -183,6 +183,7 @@ func (r *Recovery) bringBack(ctx context.Context, id vss.ID) error {
 	}
 	sctx, cancel := context.WithTimeout(ctx, rescanTime)
 	defer cancel()
+	c.BootID = "" // what is otherwise than it was is told by the event below
 	ds, why := r.rescan(sctx, []catalog.Copy{c})
 	if err := r.reattach(ctx, &c, ds, why); err != nil {
 		return err

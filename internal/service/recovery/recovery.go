@@ -272,8 +272,11 @@ func (r *Recovery) showAgain(ctx context.Context, cs []catalog.Copy, ds []block.
 
 // reattach finds where the copy's LUNs are now, for its caller to record, and
 // restores a local exposure; a share needs the device object first. why is what
-// kept LUNs from being found.
+// kept LUNs from being found. What is otherwise than this boot had it is an event:
+// somebody did that while the service was away.
 func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Device, why error) error {
+	same, was := c.BootID == r.BootID, c.Attachments
+	c.Attachments = slices.Clone(was)
 	for i, a := range c.Attachments {
 		ok := false
 		for _, d := range ds {
@@ -289,14 +292,29 @@ func (r *Recovery) reattach(ctx context.Context, c *catalog.Copy, ds []block.Dev
 	if err := r.Importer.Resurface(ctx, c); err != nil {
 		return err
 	}
+	for i, a := range c.Attachments {
+		if same && a.DiskSeq != was[i].DiskSeq {
+			r.event(ctx, catalog.Event{Level: "warning", Name: "recovery.device-replaced", SetID: c.Prop.SnapshotSetID, Object: a.LUN.Name(),
+				Message: fmt.Sprintf("the LUN of a copy was detached while the service was away (it was %s) and is attached again as %s", was[i].Device, a.Device)})
+		}
+	}
 	c.BootID = r.BootID
 	if c.Prop.ExposedName != "" && c.ShareType == "" && !importing.MountedAt(c.Prop.ExposedName, importing.VolumeOf(*c)) {
 		if err := r.Host.MountClone(ctx, importing.CloneMountOf(*c, c.Prop.ExposedName)); err != nil {
 			r.event(ctx, catalog.Event{Level: "error", Name: "recovery.exposure-lost", Object: c.Prop.ExposedName, Message: "an exposure could not be restored", Failure: catalog.FailureOf(err)})
 			*c = copies.Concealed(*c)
+		} else if same {
+			r.mounted(ctx, *c, c.Prop.ExposedName, "an exposure")
 		}
 	}
 	return nil
+}
+
+// mounted tells that something had to be mounted again in the boot that had it
+// mounted.
+func (r *Recovery) mounted(ctx context.Context, c catalog.Copy, where, what string) {
+	r.event(ctx, catalog.Event{Level: "warning", Name: "recovery.mount-restored", SetID: c.Prop.SnapshotSetID, Object: where,
+		Message: what + " was unmounted while the service was away and is mounted again"})
 }
 
 // withIdentity is the catalogue's LUN info with the identifiers the device
