@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
 
 	"github.com/umbra-vss/umbra/internal/site"
@@ -67,13 +68,16 @@ func TestReplaced(t *testing.T) {
 		}
 		f.goOn("at first", all...)
 		attached := func() string {
-			out, err := f.a.Umbra(f.ctx, "list", "luns", "--output", "json")
-			f.must(err)
-			more, err := f.b.Umbra(f.ctx, "list", "luns", "--output", "json")
-			f.must(err)
-			copies, err := f.b.Umbra(f.ctx, "list", "copies", "--output", "json")
-			f.must(err)
-			return out + more + copies
+			var out strings.Builder
+			for _, h := range []*site.Host{f.a, f.b} {
+				for _, l := range f.luns(h) { // what is on them may take long to read just now
+					fmt.Fprintf(&out, "%s has %s as %s (%d), %s\n", h.Name, l.Name, l.Device, l.DiskSeq, l.State)
+				}
+			}
+			for _, c := range f.copiesOn(f.b) {
+				fmt.Fprintf(&out, "%+v\n", c)
+			}
+			return out.String()
 		}
 		before := attached()
 		start := func() {
@@ -94,8 +98,8 @@ func TestReplaced(t *testing.T) {
 			f.site.Use(step.program)
 			start()
 			f.goOn(step.name, all...)
-			if now := attached(); now != before {
-				f.Errorf("%s: attached are\n%s\nbefore:\n%s", step.name, now, before)
+			if d := cmp.Diff(before, attached()); d != "" {
+				f.Errorf("%s: attached are others than before:\n%s", step.name, d)
 			}
 		}
 		for who, status := range map[string]func() (string, error){
@@ -138,8 +142,8 @@ func TestReplaced(t *testing.T) {
 		refused(filepath.Join(f.b.StateDir(), "catalog.db"), "meta", "schema", []byte("99"), func() error { return f.b.StartDaemon(f.ctx, nil) }, "newer version", "catalog.db", "99")
 		f.site.StopArray()
 		refused(filepath.Join(f.site.ArrayDir(), "array.db"), "array", "version", []byte{0, 0, 0, 99}, func() error { return f.site.StartArray(f.ctx, nil) }, "version 99", "array.db")
-		if now := attached(); now != before {
-			f.Errorf("in the end attached are\n%s\nbefore:\n%s", now, before)
+		if d := cmp.Diff(before, attached()); d != "" {
+			f.Errorf("in the end attached are others than before:\n%s", d)
 		}
 		for _, c := range all {
 			c.stop()
@@ -276,15 +280,21 @@ func TestChangedWhileAway(t *testing.T) {
 // lunOf is a copy's only LUN.
 func (f *fixture) lunOf(h *site.Host, copy vss.ID) requester.LUN {
 	f.Helper()
-	out, err := h.Umbra(f.ctx, "list", "luns", "--output", "json")
-	f.must(err)
-	var all []requester.LUN
-	f.must(json.Unmarshal([]byte(out), &all))
+	all := f.luns(h)
 	i := slices.IndexFunc(all, func(l requester.LUN) bool { return l.SnapshotID == copy })
 	if i < 0 {
-		f.Fatalf("no LUN of %s: %s", copy, out)
+		f.Fatalf("no LUN of %s: %+v", copy, all)
 	}
 	return all[i]
+}
+
+// luns are a host's.
+func (f *fixture) luns(h *site.Host) (all []requester.LUN) {
+	f.Helper()
+	out, err := h.Umbra(f.ctx, "list", "luns", "--output", "json")
+	f.must(err)
+	f.must(json.Unmarshal([]byte(out), &all))
+	return all
 }
 
 // hasEvents asserts that each is there, once.
