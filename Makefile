@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check lab lab-nbd lab-smoke lab-units conformance crash-matrix bench bench-lab generate clean
+.PHONY: all build guard deps demo test check lab lab-lvm lab-nbd lab-smoke lab-units conformance crash-matrix bench bench-lab generate clean
 
 all: build
 
@@ -64,6 +64,12 @@ lab-smoke: build
 		UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 5m -run Smoke ./test/lab/story; \
 	elif [ $$? = 3 ]; then echo "SKIPPED: the scenario on virtual machines (docs/lab.md)"; \
 	else exit 1; fi
+
+# lab-lvm kills the daemon at every step of showing a copy's volume group to LVM
+# there, and boots the machine.
+lab-lvm: build
+	./build/lab-deps.sh
+	UMBRA_LAB=1 UMBRA_LAB_LVM=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 10m -run TestNewIdentity ./test/lab
 
 # lab-units runs the shipped units there, under Debian's systemd: deaths, restarts,
 # stops and reboots.

@@ -85,7 +85,7 @@ var elsewhere = map[string]string{
 const (
 	inThin   = "`TestDeath` (`internal/array/backend/lvmthin`), on a kernel with device-mapper: the lab's `TestThinPool`, and `TestThinArray` with the LUNs suspended"
 	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI the lab's `TestArrayGone`"
-	inGroup  = "the lab's `TestNewIdentity`, on a kernel with device-mapper and with LVM: some in `make lab`, all with `UMBRA_LAB_KILL=all`; what was not recorded is gone at the next start, what was is shown again"
+	inGroup  = "the lab's `TestNewIdentity` (`make lab-lvm`), on a kernel with device-mapper and with LVM: what was not recorded is gone at the next start, what was is shown again"
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
 

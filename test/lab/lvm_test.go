@@ -3,6 +3,8 @@ package lab_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/umbra-vss/umbra/test/lab"
 )
 
 // TestLogicalVolumes copies two logical volumes of a group on two LUNs, one of
@@ -56,6 +58,7 @@ modprobe ext4; mkfs.ext4 -q /dev/data/db && mkdir -p /own && mount /dev/data/db 
 		}
 	}
 	alone := b.Sh("pvs -o+vg_uuid; lvs; dmsetup ls")
+	s.withoutPhysicalVolume(b)
 	t.Log(b.Sh("umbra import /root/set.umbra && udevadm settle"))
 	copies := strings.Fields(b.Sh("for c in /run/umbra/copies/*; do echo $c; done"))
 	if len(copies) != 2 {
@@ -79,6 +82,17 @@ cd /srv && sha256sum -c -s /root/sums`)
 	b.Sh("vgchange -ay; pvscan --cache -aay; for d in /dev/sd?; do pvscan --cache -aay $d || true; done >/dev/null 2>&1; udevadm trigger --action=add --subsystem-match=block; udevadm settle")
 	lvmSees("asked to activate everything", alone)
 	b.Sh("umbra expose $(basename $(readlink -f /srv/db)) /mnt && cat /mnt/1 | sha256sum | cut -c1-64 >/root/x && grep -q \"$(cat /root/x)  db/1\" /root/sums && umbra unexpose /mnt; grep -q own /own/whose")
+
+	// The copies' group under another name, beside b's own of the same: TestNewIdentity
+	// has the rest.
+	b.Sh(`set=$(umbra list copies | grep -o '[0-9a-f]\{8\}-[0-9a-f-]\{27\}' | sed -n 2p)
+umbra expose $set --new-identity --vg-name data_a
+test $(vgs --noheadings -o vg_uuid | sort -u | grep -v %[1]s | wc -l) = 2
+for v in db log; do test $(blockdev --getro /dev/data_a/$v) = 1; done
+mount -t xfs -o ro,nouuid,norecovery /dev/data_a/db /mnt && sha256sum </mnt/1 | cut -c1-64 >/root/x && grep -q "$(cat /root/x)  db/1" /root/sums && umount /mnt
+cmp /dev/data_a/log $(findmnt -n -o SOURCE -M $(readlink /srv/log))
+umbra unexpose data_a`, group)
+	lvmSees("a group under another name came and went", alone)
 
 	// Volumes that cannot be copied so are refused, with the way out.
 	b.Sh("lvcreate -q -y -s -L 8M -n snap data/db")
@@ -106,4 +120,33 @@ cd /srv && sha256sum -c -s /root/sums`)
 	if list := s.array.Sh("umbra array lun list"); strings.Count(list, "naa.") != 2 {
 		t.Errorf("the array keeps more than the two LUNs:\n%s", list)
 	}
+}
+
+// withoutPhysicalVolume lets one of two LUNs not arrive: the array takes it back
+// while b imports. Neither volume is put together without it, the reason names the
+// physical volume, and after a clean-up the set can be imported.
+func (s *san) withoutPhysicalVolume(b *lab.Machine) {
+	s.t.Helper()
+	b.Sh("kill -9 $(pidof umbra)")
+	d := b.Start("daemon-slow", "UMBRA_FAILPOINTS='import.after-locate=touch(/root/located)+sleep(2s)' umbra daemon --arrival-timeout 5s")
+	d.WaitFor("ready")
+	importing := b.Start("import", "umbra import /root/set.umbra || echo ended $?")
+	b.Sh("until test -e /root/located; do sleep 0.05; done")
+	s.array.Sh("umbra array mask $(umbra array lun list | grep copy | grep -o 'naa.[0-9a-f]*' | head -n 1) b")
+	importing.WaitFor("ended 1")
+	set := strings.TrimSpace(b.Sh("umbra list sets --output json | grep -o '[0-9a-f]\\{8\\}-[0-9a-f-]\\{27\\}' | head -n 1"))
+	shown := b.Sh("umbra show %s; umbra list events --level error", set)
+	for _, says := range []string{"VSS_E_NO_SNAPSHOTS_IMPORTED", "VSS_E_MISSING_DISK", "of data/db is missing", "of data/log is missing", "emedy"} {
+		if !strings.Contains(shown, says) {
+			s.t.Errorf("it is not said that %s:\n%s", says, shown)
+		}
+	}
+	if left := b.Sh("umbra list luns --orphaned; ls /run/umbra/copies; dmsetup ls | grep umbra || true"); !strings.Contains(left, "orphaned") || strings.Contains(left, "umbra-") {
+		s.t.Errorf("left of the import:\n%s", left)
+	}
+	b.Sh("umbra cleanup %s; kill -9 $(pidof umbra)", set)
+	if list := s.array.Sh("umbra array lun list"); strings.Contains(list, "  b  ") {
+		s.t.Errorf("b has something:\n%s", list)
+	}
+	b.Start("daemon-again", "umbra daemon").WaitFor("ready")
 }
