@@ -147,6 +147,14 @@ func TestHideMapped(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), `ATTR{dm/uuid}=="UMBRA-VOLUME-*", ENV{SYSTEMD_READY}="0"`) || reloads != 1 {
 		t.Errorf("%d reloads, %v\n%s", reloads, err, text)
 	}
+	// What LVM is to see is kept from everybody else, and not from LVM's filter.
+	for _, known := range []string{`ATTR{dm/uuid}=="UMBRA-GROUP-*", `, `ATTR{dm/uuid}=="LVM-Umbra1*", `} {
+		_, after, ok := strings.Cut(string(text), known)
+		after, _, _ = strings.Cut(after, "\n")
+		if !ok || !strings.Contains(after, `ENV{DM_UDEV_DISABLE_DISK_RULES_FLAG}="1"`) || !strings.Contains(after, `ENV{UDISKS_IGNORE}="1"`) || strings.Contains(after, hiddenLinks) {
+			t.Errorf("%s: %q", known, after)
+		}
+	}
 	for line := range strings.Lines(string(text)) {
 		if !rule.MatchString(strings.TrimSuffix(line, "\n")) {
 			t.Errorf("line %q", line)

@@ -75,8 +75,8 @@ const (
 	maxSize    = 1 << 62 // bytes of a volume, so that sums of two fit
 )
 
-// parseGroup reads a group's text.
-func parseGroup(text string) (Group, error) {
+// ParseGroup reads a group's text.
+func ParseGroup(text string) (Group, error) {
 	all, err := parseText(text)
 	if err != nil {
 		return Group{}, err

@@ -169,7 +169,7 @@ func readArea(r io.ReaderAt, a area) (Group, error) {
 	if checksum(text) != sum {
 		return damaged("its text's checksum is wrong")
 	}
-	g, err := parseGroup(strings.TrimRight(string(text), "\x00"))
+	g, err := ParseGroup(strings.TrimRight(string(text), "\x00"))
 	if err != nil {
 		return damaged("%v", err)
 	}

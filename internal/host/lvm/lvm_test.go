@@ -256,7 +256,7 @@ func FuzzGroup(f *testing.F) {
 	offset, size := text(b)
 	f.Add(string(b[area0+offset : area0+offset+size]))
 	f.Fuzz(func(t *testing.T, s string) {
-		g, err := parseGroup(s)
+		g, err := ParseGroup(s)
 		if err != nil {
 			return
 		}
