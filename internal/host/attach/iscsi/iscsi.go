@@ -135,9 +135,9 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if len(wanted) == 0 {
 		return nil, vss.Join(attachOp, errs...)
 	}
-	exports, err := i.target.ExportLUNs(ctx, wanted)
-	if err != nil {
-		return nil, vss.Join(attachOp, append(errs, err)...)
+	exports, wanted, err := attach.Shown(ctx, wanted, i.target.ExportLUNs)
+	if errs = append(errs, err); len(wanted) == 0 {
+		return nil, vss.Join(attachOp, errs...)
 	}
 	if exports.Target != i.credentials.Target {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array has another iSCSI name than when this host joined it", "Join it again with umbra join", nil)))...)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/outlive"
@@ -132,9 +133,9 @@ func indexOf(devices []block.Device, n lun.NAA) int {
 }
 
 func (i *Initiator) attachKernel(ctx context.Context, naas []lun.NAA) ([]block.Device, error) {
-	exports, err := i.target.ExportLUNs(ctx, naas)
-	if err != nil {
-		return nil, err
+	exports, shown, missing := attach.Shown(ctx, naas, i.target.ExportLUNs)
+	if len(shown) == 0 {
+		return nil, missing
 	}
 	if err := i.writeKey(); err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (i *Initiator) attachKernel(ctx context.Context, naas []lun.NAA) ([]block.D
 			errs = append(errs, i.stop(tidy, n), i.target.CloseLUNs(tidy, []lun.NAA{n}))
 		}
 	}
-	return out, vss.Join(attachOp, errs...)
+	return out, vss.Join(attachOp, append(errs, missing)...)
 }
 
 // give starts the proxy of a LUN and gives the kernel a connection to it.

@@ -267,9 +267,9 @@ type files struct{ i *Initiator }
 // OpenLUNs implements loop.Target.
 func (f files) OpenLUNs(ctx context.Context, naas []lun.NAA) ([]loop.Opened, error) {
 	i := f.i
-	exports, err := i.target.ExportLUNs(ctx, naas)
-	if err != nil {
-		return nil, err
+	exports, shown, missing := attach.Shown(ctx, naas, i.target.ExportLUNs)
+	if len(shown) == 0 {
+		return nil, missing
 	}
 	if err := i.writeKey(); err != nil {
 		return nil, err
@@ -298,7 +298,7 @@ func (f files) OpenLUNs(ctx context.Context, naas []lun.NAA) ([]loop.Opened, err
 		defer cancel()
 		errs = append(errs, f.CloseLUNs(tidy, failed))
 	}
-	return out, vss.Join(attachOp, errs...)
+	return out, vss.Join(attachOp, append(errs, missing)...)
 }
 
 // CloseLUNs implements loop.Target: what the loop driver has let go of.

@@ -137,9 +137,9 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if len(wanted) == 0 {
 		return nil, vss.Join(attachOp, errs...)
 	}
-	exports, err := i.target.ExportLUNs(ctx, wanted)
-	if err != nil {
-		return nil, vss.Join(attachOp, append(errs, err)...)
+	exports, wanted, err := attach.Shown(ctx, wanted, i.target.ExportLUNs)
+	if errs = append(errs, err); len(wanted) == 0 {
+		return nil, vss.Join(attachOp, errs...)
 	}
 	if exports.Target != i.credentials.Target {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array shows this host another subsystem than when it joined", "Join it again with umbra join", nil)))...)
