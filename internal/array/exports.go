@@ -1,10 +1,13 @@
 package array
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/failpoint"
@@ -104,6 +107,10 @@ func (a *Array) exportOf(t transport, n lun.NAA, l *lunRecord) export.LUN {
 	return out
 }
 
+// convergeAtATime is of how many LUNs the exports are changed at a time: kernels
+// have them wait.
+const convergeAtATime = 16
+
 // converge makes the exports of LUNs what the database says now. Whoever
 // changed a record calls it afterwards; of several at a time the last sees the
 // last word, because each reads it under the lock.
@@ -113,13 +120,23 @@ func (a *Array) converge(luns ...lun.NAA) error {
 	}
 	a.exportMu.Lock()
 	defer a.exportMu.Unlock()
-	var errs []error
-	for _, n := range luns {
-		for _, o := range a.outlets {
-			errs = append(errs, o.Apply(a.exportOf(o.transport, n, a.state.lun(n))))
-		}
+	// A host may name a LUN twice, and one is not to be changed by two at a time.
+	luns = slices.Clone(luns)
+	slices.SortFunc(luns, func(x, y lun.NAA) int { return bytes.Compare(x[:], y[:]) })
+	luns = slices.Compact(luns)
+	errs := make([][]error, len(luns))
+	var g errgroup.Group
+	g.SetLimit(convergeAtATime)
+	for i, n := range luns {
+		g.Go(func() error {
+			for _, o := range a.outlets {
+				errs[i] = append(errs[i], o.Apply(a.exportOf(o.transport, n, a.state.lun(n))))
+			}
+			return nil
+		})
 	}
-	return vss.Join("", errs...)
+	_ = g.Wait()
+	return vss.Join("", slices.Concat(errs...)...)
 }
 
 // exportLUNs shows LUNs that the host sees to it over a transport: all, or none.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/umbra-vss/umbra/internal/array/export/configfs"
@@ -20,6 +21,7 @@ import (
 type kernel struct {
 	configfs.FS
 	t     *testing.T
+	mu    sync.Mutex
 	calls []string
 	fail  string // a call that is refused
 }
@@ -38,12 +40,16 @@ func (k *kernel) call(format string, args ...any) error {
 	if k.fail != "" && strings.HasPrefix(c, k.fail) {
 		return fmt.Errorf("%s: %w", c, errors.New("refused by the test"))
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.calls = append(k.calls, c)
 	return nil
 }
 
 // did returns what was told since it was asked last.
 func (k *kernel) did() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	c := k.calls
 	k.calls = nil
 	return c

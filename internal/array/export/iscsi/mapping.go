@@ -223,11 +223,20 @@ func (t *Target) addLUN(n lun.NAA, fresh bool) (string, error) {
 	if err := t.fs.Mkdir(dir); err != nil {
 		return "", t.failed("export LUN", n.String(), "the kernel's target makes no LUN", err)
 	}
-	if err := t.fs.Link(backstore(n), path.Join(dir, n.String())); err != nil {
+	if err := t.waiting(func() error { return t.fs.Link(backstore(n), path.Join(dir, n.String())) }); err != nil {
 		_ = t.fs.Rmdir(dir)
 		return "", t.failed("export LUN", n.String(), "the kernel's target does not take it", err)
 	}
 	return dir, nil
+}
+
+// waiting is for what the kernel waits for all its processors with (RCU), ten
+// milliseconds perhaps, before it is done: others' LUNs go on meanwhile, and many
+// wait together. The folder that it happens in is this LUN's already, and still.
+func (t *Target) waiting(do func() error) error {
+	t.mu.Unlock()
+	defer t.mu.Lock()
+	return do()
 }
 
 // withdraw ends the export of a LUN that nobody is mapped to.
@@ -237,7 +246,7 @@ func (t *Target) withdraw(n lun.NAA) error {
 		return err
 	}
 	if dir != "" {
-		if err := errors.Join(t.fs.Unlink(path.Join(dir, n.String())), t.fs.Rmdir(dir)); err != nil {
+		if err := errors.Join(t.waiting(func() error { return t.fs.Unlink(path.Join(dir, n.String())) }), t.fs.Rmdir(dir)); err != nil {
 			return t.failed("end export", n.String(), "the kernel's target does not let go of it", err)
 		}
 	}

@@ -2,8 +2,11 @@ package iscsi
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/lun"
@@ -304,5 +307,75 @@ func TestEmptyMapping(t *testing.T) {
 	}
 	if ms, err := tg.mapped(who); err != nil || len(ms) > 0 {
 		t.Errorf("left: %+v, %v", ms, err)
+	}
+}
+
+// waits is a kernel that ends no link to a backstore, and no such link's end,
+// before some of them are waited for.
+type waits struct {
+	*kernel
+	seen *sync.WaitGroup
+}
+
+func (w waits) Link(to, p string) error {
+	if strings.HasPrefix(to, "core/") {
+		w.seen.Done()
+		w.seen.Wait()
+	}
+	return w.kernel.Link(to, p)
+}
+
+func (w waits) Unlink(p string) error {
+	if strings.Contains(p, "/lun/") {
+		w.seen.Done()
+		w.seen.Wait()
+	}
+	return w.kernel.Unlink(p)
+}
+
+// TestTogether: what the kernel takes its time for it does for many LUNs at once.
+func TestTogether(t *testing.T) {
+	k := newKernel(t)
+	tg := reconciled(t, k, "hosta")
+	const n = 4
+	w := waits{k, &sync.WaitGroup{}}
+	tg.fs = w
+	all := func(maps func(i int) []export.Mapping) {
+		t.Helper()
+		w.seen.Add(n)
+		errs := make(chan error, n)
+		for i := range n {
+			l := export.LUN{NAA: naa(t, fmt.Sprintf("a%d", i)), File: "/store/luns/x", Size: 1 << 20, Maps: maps(i)}
+			go func() { errs <- tg.Apply(l) }()
+		}
+		for range n {
+			select {
+			case err := <-errs:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("one LUN waits for another")
+			}
+		}
+	}
+	all(func(i int) []export.Mapping {
+		return []export.Mapping{{Initiator: InitiatorName("hosta"), Number: uint16(i + 1), ReadOnly: true}}
+	})
+	have, err := tg.mapped(InitiatorName("hosta"))
+	if err != nil || len(have) != n {
+		t.Fatalf("mapped are %v, %v", have, err)
+	}
+	for _, m := range have {
+		if want := naa(t, fmt.Sprintf("a%d", m.Number-1)).String(); len(m.luns) != 1 || m.luns[0] != want || !m.ReadOnly {
+			t.Errorf("at %d there is %v, want %s", m.Number, m.luns, want)
+		}
+	}
+	if names, err := k.List(tg.tpg() + "/lun"); err != nil || len(names) != n {
+		t.Errorf("the target's LUNs are %v, %v", names, err)
+	}
+	all(func(int) []export.Mapping { return nil })
+	if names, err := k.List(tg.tpg() + "/lun"); err != nil || len(names) != 0 {
+		t.Errorf("left are %v, %v", names, err)
 	}
 }
