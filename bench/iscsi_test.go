@@ -83,16 +83,32 @@ func BenchmarkISCSI(b *testing.B) {
 		mb.Sh("umbra delete all")
 		return usable(im.Timeline), im.Timeline
 	}
+	undo := func(n int) {
+		array.Sh("cd %s; for i in $(seq 301 %d); do rm acls/*:b/lun_$i/x; rmdir acls/*:b/lun_$i; rm lun/lun_$i/x; rmdir lun/lun_$i; rmdir /sys/kernel/config/target/core/fileio_$i/x; done", targetFolder, 300+n)
+	}
 	byHand := func(n int) (atArray, atHost time.Duration) {
 		there, here := scripts(n, session)
 		atArray, atHost = took(b, array.Sh("%s", timed(there))), took(b, mb.Sh("%s", timed(here)))
 		mb.Sh("udevadm settle; for w in $(grep -ls 6001405badc0ffee /sys/block/sd*/device/wwid); do echo 1 >${w%/wwid}/delete; done; udevadm settle")
-		array.Sh("cd %s; for i in $(seq 301 %d); do rm acls/*:b/lun_$i/x; rmdir acls/*:b/lun_$i; rm lun/lun_$i/x; rmdir lun/lun_$i; rmdir /sys/kernel/config/target/core/fileio_$i/x; done", targetFolder, 300+n)
+		undo(n)
 		return atArray, atHost
+	}
+	// What the kernel needs to look at n places one after the other, and nothing
+	// else: neither udev's programs nor ours.
+	kernel := func(n int) time.Duration {
+		there, _ := scripts(n, session)
+		array.Sh("%s", there)
+		mb.Sh("udevadm settle && udevadm control --stop-exec-queue")
+		d := took(b, mb.Sh("%s", timed(fmt.Sprintf(`before=$(ls -d /sys/block/sd* | wc -l)
+for i in $(seq 301 %d); do echo "0 0 $i" >/sys/class/scsi_host/host*/scan; done
+until set -- /dev/sd*; test $# = $((before + %d)); do :; done`, 300+n, n))))
+		mb.Sh("udevadm control --start-exec-queue; udevadm settle; for w in $(grep -ls 6001405badc0ffee /sys/block/sd*/device/wwid); do echo 1 >${w%/wwid}/delete; done; udevadm settle")
+		undo(n)
+		return d
 	}
 	importSet(volumes[:1]) // programs are read, code is translated
 	byHand(1)
-	var hand, handArray, one, many, manyHand, oneHeld, manyHeld samples
+	var hand, handArray, one, many, manyHand, oneHeld, manyHeld, oneKernel, manyKernel samples
 	var last []requester.Phase
 	for b.Loop() {
 		x, y := byHand(1)
@@ -111,7 +127,8 @@ func BenchmarkISCSI(b *testing.B) {
 		d, _ = importSet(volumes)
 		manyHeld = append(manyHeld, d)
 		mb.Sh("udevadm control --start-exec-queue && udevadm settle")
-		b.Logf("by hand %v + %v and %v + %v, one %v, %d %v", x, y, v, w, one[len(one)-1], iscsiLUNs, many[len(many)-1])
+		oneKernel, manyKernel = append(oneKernel, kernel(1)), append(manyKernel, kernel(iscsiLUNs))
+		b.Logf("by hand %v + %v and %v + %v, one %v, %d %v, the kernel alone %v and %v", x, y, v, w, one[len(one)-1], iscsiLUNs, many[len(many)-1], oneKernel[len(oneKernel)-1], manyKernel[len(manyKernel)-1])
 	}
 	for _, p := range last {
 		b.Logf("%-14s %-20s %8.1f ms at %8.1f", p.Name, p.Object, ms(p.Duration), ms(p.Start))
@@ -121,6 +138,7 @@ func BenchmarkISCSI(b *testing.B) {
 	results.add(row{what: fmt.Sprintf("iSCSI import, %d LUNs", iscsiLUNs), measured: msText(many.median()), against: "1 LUN " + msText(one.median()), value: ratio(many.median(), one.median()), limit: limit16ISCSI, unit: "x"})
 	results.add(row{what: fmt.Sprintf("iSCSI import, %d LUNs", iscsiLUNs), measured: msText(many.median()), against: fmt.Sprintf("%d by hand %s", iscsiLUNs, msText(manyHand.median())), value: ratio(many.median(), manyHand.median()), unit: "x"})
 	results.add(row{what: fmt.Sprintf("iSCSI, %d LUNs by hand", iscsiLUNs), measured: msText(manyHand.median()), against: "1 by hand " + msText(hand.median()), value: ratio(manyHand.median(), hand.median()), unit: "x"})
+	results.add(row{what: fmt.Sprintf("the kernel alone, %d LUNs", iscsiLUNs), measured: msText(manyKernel.median()), against: "1 LUN " + msText(oneKernel.median()), value: ratio(manyKernel.median(), oneKernel.median()), unit: "x"})
 	results.add(row{what: fmt.Sprintf("iSCSI import, %d LUNs, udev held back", iscsiLUNs), measured: msText(manyHeld.median()), against: "1 LUN " + msText(oneHeld.median()), value: ratio(manyHeld.median(), oneHeld.median()), unit: "x"})
 }
 
