@@ -45,6 +45,16 @@ func kernelReady() bool {
 	return err == nil
 }
 
+// useKernel reports whether LUNs that come are given to the kernel's client: where
+// their sockets have paths of the length that a socket may have. nbdkit makes
+// them absolute.
+func (i *Initiator) useKernel() bool { return i.socketsFit() && kernelReady() }
+
+func (i *Initiator) socketsFit() bool {
+	path, err := filepath.Abs(filepath.Join(i.folder(lun.NAA{}), socketName))
+	return err == nil && len(path) < len(unix.RawSockaddrUnix{}.Path)
+}
+
 // inKernel reports whether a device, or the record of one, is of the kernel's NBD
 // client.
 func inKernel(dev block.Device) bool { return dev.NBD != nil || strings.HasPrefix(dev.Name, "nbd") }
@@ -72,7 +82,7 @@ func (i *Initiator) rescanKernel(ctx context.Context, luns []lun.Info) (devices 
 	if err != nil {
 		return nil, nil, err
 	}
-	ready := kernelReady()
+	ready := i.useKernel()
 	if !ready && len(here) == 0 {
 		return nil, luns, nil
 	}
@@ -198,7 +208,6 @@ func (i *Initiator) giveAt(ctx context.Context, portal string, l Exported) (bloc
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return none, i.failed(l.NAA, "its folder cannot be made", "Check --run-dir", err)
 	}
-	// nbdkit makes it an absolute path, which has 107 bytes at most: a short name.
 	args := []string{"nbdkit", "-f", "-U", socketName}
 	if l.ReadOnly {
 		args = append(args, "-r")
@@ -250,7 +259,7 @@ func (i *Initiator) arrived(ctx context.Context, index int, l Exported) (block.D
 	}
 }
 
-const socketName = "s"
+const socketName = "s" // short, see socketsFit
 
 // connection connects to the proxy, which connects to the array meanwhile.
 func (i *Initiator) connection(ctx context.Context, p outlive.Process, l Exported) (*os.File, exported, error) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/outlive"
+	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -100,6 +102,21 @@ func TestHandshakeRefused(t *testing.T) {
 				t.Errorf("taken for %+v", e)
 			}
 		})
+	}
+}
+
+// TestSocketsFit: a folder in which sockets would have too long a path is one for
+// FUSE. The longest that fits is tried for real.
+func TestSocketsFit(t *testing.T) {
+	const rest = len("/naa.60000000000000000000000000000000/" + socketName)
+	for length, want := range map[int]bool{len("/run/umbra/nbd/00000000-0000-0000-0000-000000000000"): true, 107 - rest: true, 108 - rest: false} {
+		dir := "/" + strings.Repeat("d", length-1)
+		if got := New("t", dir, nil, Credentials{}).socketsFit(); got != want {
+			t.Errorf("a folder of %d characters fits: %v", length, got)
+		}
+		if err := unix.Bind(-1, &unix.SockaddrUnix{Name: filepath.Join(dir, lun.NAA{}.String(), socketName)}); errors.Is(err, unix.EINVAL) == want {
+			t.Errorf("the system says otherwise for %d characters: %v", length, err)
+		}
 	}
 }
 

@@ -95,7 +95,7 @@ func (i *Initiator) Name() string { return "nbd" }
 
 // Ready reports whether this machine can attach over NBD.
 func (i *Initiator) Ready() error {
-	inKernel := kernelReady()
+	inKernel := i.useKernel()
 	for _, n := range []struct{ program, pkg string }{{"nbdkit", "nbdkit"}, {"nbdfuse", "libnbd-bin"}} {
 		if inKernel && n.program == "nbdfuse" {
 			continue
