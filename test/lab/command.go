@@ -75,9 +75,14 @@ func (m *Machine) Push(ctx context.Context, data []byte, path string, mode os.Fi
 }
 
 // Install puts an archive of programs (image.Pack) on the machine. What it has
-// already stays.
-func (m *Machine) Install(ctx context.Context, pack []byte) error {
-	_, err := m.run(ctx, bytes.NewReader(pack), "cd / && cpio -idm 2>/dev/null")
+// already stays. They are in memory, of which there is little; with a folder on a
+// disk they are there, and only links to them in their places.
+func (m *Machine) Install(ctx context.Context, pack []byte, disk string) error {
+	command := "cd / && cpio -idm 2>/dev/null"
+	if disk != "" {
+		command = "d=" + quote(disk) + "; mkdir -p $d && cd $d && cpio -idm 2>/dev/null; find . -type d | while read f; do mkdir -p /$f; done; find . ! -type d | while read f; do test -e /$f || ln -s $d/$f /$f; done"
+	}
+	_, err := m.run(ctx, bytes.NewReader(pack), command)
 	return err
 }
 

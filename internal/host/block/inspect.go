@@ -101,7 +101,10 @@ func inspectNumber(major, minor uint32, path string) (Device, error) {
 		}
 	}
 	if n := nbdInfo(dir); n != nil {
-		dev.NBD, dev.LUN = n, nbdLUN(n)
+		dev.NBD = n
+		if !n.Going { // else nothing of the LUN can be had through it
+			dev.LUN = nbdLUN(n)
+		}
 	}
 	if info, ok := mapInfo(dir); ok {
 		dev.LUN, dev.Multipath = info, true

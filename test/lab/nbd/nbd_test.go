@@ -36,17 +36,17 @@ func install(t *testing.T, array, a, b *lab.Machine) {
 	}
 	tests := filepath.Join(t.TempDir(), "nbd.test")
 	var g sync.WaitGroup
-	put := func(m *lab.Machine, packs ...[]byte) {
+	put := func(m *lab.Machine, disk string, packs ...[]byte) {
 		for _, p := range packs {
-			if err := m.Install(t.Context(), p); err != nil {
+			if err := m.Install(t.Context(), p, disk); err != nil {
 				t.Error(err)
 			}
 		}
 	}
-	g.Go(func() { put(a, proxy) })
-	g.Go(func() { put(b, proxy) })
+	g.Go(func() { put(a, "", proxy) })
+	g.Go(func() { put(b, "", proxy) })
 	g.Go(func() {
-		put(array, server, proxy)
+		put(array, "/store/programs", server, proxy)
 		cmd := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", tests, "github.com/umbra-vss/umbra/internal/host/attach/nbd")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -138,7 +138,9 @@ func TestKernelNBD(t *testing.T) {
 	}
 	contract := make(chan ended, 1)
 	go func() {
-		r, err := s.array.Run(context.WithoutCancel(t.Context()), "/store/nbd.test -test.v -test.short 2>&1")
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		r, err := s.array.Run(ctx, "/store/nbd.test -test.v -test.short 2>&1")
 		contract <- ended{r.Stdout, err}
 	}()
 

@@ -139,8 +139,11 @@ func TestAbandoned(t *testing.T) {
 	if err := i.Abandon(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	if ds := b.own(); len(ds) != 1 || !ds[0].Going() {
+	if ds := b.own(); len(ds) != 1 || !ds[0].Going() || ds[0].Qualified() {
 		t.Fatalf("listed as %+v", ds)
+	}
+	if err := i.CloseAbsent(t.Context(), []lun.NAA{n}); err != nil || len(b.closed) < 2 {
+		t.Errorf("to the array it is attached: %v, %v", b.closed, err)
 	}
 	d := b.attach(i, n)
 	if got, err := os.ReadFile(d.Path); d.Name == old.Name || err != nil || !bytes.Equal(got, content) {

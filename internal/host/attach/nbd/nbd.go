@@ -166,7 +166,7 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 
 func has(devices []block.Device, n lun.NAA) bool {
 	for _, d := range devices {
-		if d.Loop != nil && d.Loop.NAA == n || d.NBD != nil && d.NBD.NAA == n {
+		if d.Loop != nil && d.Loop.NAA == n || d.NBD != nil && d.NBD.NAA == n && !d.NBD.Going {
 			return true
 		}
 	}
