@@ -119,7 +119,7 @@ With --scratch the content of these LUNs is overwritten: more cases can be run
 then, such as whether a copy stays what it was.
 
 Exit code 0: no case failed. 1: one did, or the suite could not be run.`,
-		Example: "  umbra provider validate {3f0c5f0e-...}\n  umbra provider validate --manifest acme.toml --lun naa.6001405... --scratch\n  umbra provider validate {3f0c5f0e-...} --case commit/out-of-sequence --output json",
+		Example: "  umbra provider validate {3f0c5f0e-...}\n  umbra provider validate --manifest acme.toml --lun naa.6001405... --scratch\n  umbra provider validate {3f0c5f0e-...} --case order/commit-when-preparing --output json",
 		Args:    args(cobra.MaximumNArgs(1))}
 	c.Flags().StringVar(&manifest, "manifest", "", "validate the provider of this file, which is not registered")
 	c.Flags().StringArrayVar(&v.LUNs, "lun", nil, "copy this LUN or device (repeatable)")

@@ -58,15 +58,17 @@ const contract = 1
 
 // Serve answers the service until ctx ends, the service does, or SIGTERM comes.
 // It is what a provider's main calls. A program that runs by itself gives the
-// path of its socket, which only root may connect to; one that the service
-// starts gives none.
+// path of its socket; one that the service starts gives none. Everybody may connect
+// there, and only root, and whoever the program runs as, is answered.
 func Serve(ctx context.Context, p provider.Hardware, socket ...string) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, os.Interrupt)
 	defer stop()
 	var l net.Listener
 	var err error
 	if len(socket) > 0 {
-		if l, err = rpc.ListenUnix(socket[0], 0o600); err != nil {
+		// The service is root, but its unit does not let it write to what is another
+		// user's: the mode must. Who calls is asked of the kernel at each call.
+		if l, err = rpc.ListenUnix(socket[0], 0o666); err != nil {
 			return err
 		}
 	} else {

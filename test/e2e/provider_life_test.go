@@ -269,11 +269,16 @@ func TestForeignProviderElsewhere(t *testing.T) {
 	byItself := manifest(fmt.Sprintf("socket = %q", socket))
 	_, err = f.a.Umbra(f.ctx, "provider", "register", byItself)
 	f.fails(err, 1, vss.VSS_E_PROVIDER_VETO)
-	start := func() *exec.Cmd {
+	start := func(as ...string) *exec.Cmd {
 		t.Helper()
-		c := exec.Command(program, plainArg, socket)
+		args := append(as, program, plainArg, socket)
+		c := exec.Command(args[0], args[1:]...)
+		_ = os.Remove(socket)
 		f.must(c.Start())
-		eventually(t, "the provider serves", 5*time.Second, exists(socket))
+		eventually(t, "the provider serves", 5*time.Second, func() bool {
+			fi, err := os.Stat(socket)
+			return err == nil && fi.Mode().Perm() == 0o666
+		})
 		return c
 	}
 	c := start()
@@ -285,6 +290,25 @@ func TestForeignProviderElsewhere(t *testing.T) {
 	if host, err := os.ReadFile(filepath.Join(dir, "host")); err != nil || string(host) != f.a.Name+" "+block.HostTag(f.a.Name) {
 		t.Errorf("it was told that the machine is %q, %v", host, err)
 	}
+	for user, want := range map[string]vss.HResult{"65534": vss.E_ACCESSDENIED, "0": vss.S_OK} {
+		out, err := exec.Command("setpriv", "--reuid="+user, "--regid="+user, "--clear-groups", program, callerArg, socket).Output()
+		if err != nil || string(out) != want.Name() {
+			t.Errorf("user %s is answered %s, %v", user, out, err)
+		}
+	}
+	// Root without CAP_DAC_OVERRIDE, as the unit has it, reaches a provider of another user.
+	f.must(c.Process.Kill())
+	_ = c.Wait()
+	f.must(os.Chmod(dir, 0o777))
+	c = start("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+	out, err = exec.Command("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", program, callerArg, socket).Output()
+	if err != nil || string(out) != "S_OK" {
+		t.Errorf("the service is answered %s, %v", out, err)
+	}
+	f.must(c.Process.Kill())
+	_ = c.Wait()
+	f.must(os.Chmod(dir, 0o755))
+	c = start()
 	// It dies and comes back, which is no business of the service's.
 	f.must(c.Process.Kill())
 	_ = c.Wait()

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	providerv1 "github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1"
+	"github.com/umbra-vss/umbra/internal/gen/umbra/provider/v1/providerv1connect"
 	"github.com/umbra-vss/umbra/internal/rpc"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/provider"
@@ -56,6 +57,10 @@ func init() {
 		err = wicked(os.Args[2], os.Args[3], os.Args[4], os.Args[5:])
 	case plainArg:
 		err = remote.Serve(context.Background(), plain{}, os.Args[2:]...)
+	case callerArg:
+		_, err := providerv1connect.NewProviderServiceClient(rpc.UnixClient(os.Args[2]), "http://provider", connect.WithInterceptors(rpc.Interceptor()), rpc.Plain()).
+			AreLUNsSupported(context.Background(), connect.NewRequest(&providerv1.LUNsRequest{}))
+		fmt.Print(vss.CodeOf(err).Name())
 	default:
 		return
 	}
@@ -198,6 +203,9 @@ func die() {
 // The plain provider has no LUNs, and needs no rights: what is shown with it is
 // how a program is started, or reached.
 const plainArg = "plain-provider"
+
+// The caller asks a provider's socket itself.
+const callerArg = "provider-caller"
 
 type plain struct{ provider.Hardware } // no other method is called
 
