@@ -31,8 +31,10 @@ func devices(n lun.NAA, host string) (out []string) {
 		}
 		st, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
 		f.Close()
-		of, found := strings.CutPrefix(unix.ByteSliceToString(st.File_name[:]), "umbra/"+n.String()+"/")
-		if err == nil && found && (host == "" || of == host) {
+		if err != nil {
+			continue // it is nobody's by now
+		}
+		if of, found := strings.CutPrefix(unix.ByteSliceToString(st.File_name[:]), "umbra/"+n.String()+"/"); found && (host == "" || of == host) {
 			out = append(out, dev)
 		}
 	}

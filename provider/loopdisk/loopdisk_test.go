@@ -118,6 +118,37 @@ func TestDetach(t *testing.T) {
 	}
 }
 
+// Devices that come and go meanwhile are nobody's business.
+func TestOthersComeAndGo(t *testing.T) {
+	path, n := disk(t)
+	other, o := disk(t)
+	attached(t, path, n, "host", false)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			// Not under this package's lock, as another process would.
+			if err := errors.Join(Attach(other, o, "host", false), Detach(o)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 50 {
+		if ds := devices(n, ""); len(ds) != 1 {
+			t.Errorf("the LUN has the devices %v", ds)
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
 // Many at once get a device each.
 func TestManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup

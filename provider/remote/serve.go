@@ -91,6 +91,12 @@ func Serve(ctx context.Context, p provider.Hardware, socket ...string) error {
 			cancel()
 		}()
 	}
+	if rpc.PanicHook == nil { // the caller is told the panic, the service's log where it was
+		rpc.PanicHook = func(op string, value any, stack []byte) string {
+			fmt.Fprintf(os.Stderr, "panic in %s: %v\n%s", op, value, stack)
+			return ""
+		}
+	}
 	server := rpc.NewUnixServer(Handler(p))
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()

@@ -224,9 +224,9 @@ func (s *sample) with(g *fixture) *sample {
 // dies has the provider's program die, or stop, under a call.
 func (s *sample) dies(method, mount string, how syscall.Signal, code vss.HResult) {
 	s.Helper()
-	reached := filepath.Join(s.TempDir(), "reached")
+	reached := filepath.Join(s.TempDir(), "reached") // the sleep ends with the program
 	th := s.thawer(mount)
-	s.armOn(s.a, "provider."+method+"=touch("+reached+")+sleep(300ms)")
+	s.armOn(s.a, "provider."+method+"=touch("+reached+")+sleep(3s)")
 	var wg sync.WaitGroup
 	var err error
 	wg.Go(func() { _, err = s.tryCreate("app-rollback", mount) })
@@ -262,7 +262,7 @@ func (s *sample) diesImporting(method, mount string, code vss.HResult) {
 	reached := filepath.Join(s.TempDir(), "reached")
 	s.must(func() error { s.a.StopDaemon(); return s.a.StartDaemon(s.ctx, nil) }())
 	set := s.create("app-rollback", mount)
-	s.armOn(s.b, "provider."+method+"=touch("+reached+")+sleep(300ms)")
+	s.armOn(s.b, "provider."+method+"=touch("+reached+")+sleep(3s)")
 	if s.program(s.b).Name == "" {
 		s.register(s.b)
 	}
