@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,7 +141,7 @@ func TestDoctor(t *testing.T) {
 		f.restart()
 	})
 	f.run("a stopped guard", func(f *fixture) {
-		h := f.hold("3s", nil, mount)
+		h := f.hold("2s", nil, mount)
 		f.stop(h.guard)
 		x := f.finds(f.doctor(f.a), "guard.stopped", fmt.Sprintf("kill -CONT %d", h.guard))
 		f.helps(f.a, x)
@@ -150,8 +151,8 @@ func TestDoctor(t *testing.T) {
 	f.run("daemon and guard dead", func(f *fixture) {
 		th := f.thawer(mount)
 		h := f.hold("20s", nil, mount)
-		f.must(syscall.Kill(f.a.DaemonPID(), syscall.SIGSTOP)) // it would thaw
-		f.must(syscall.Kill(h.guard, syscall.SIGSTOP))
+		f.stop(f.a.DaemonPID()) // it would thaw
+		f.stop(h.guard)
 		d := f.doctor(f.a)
 		f.finds(d, "daemon.stopped")
 		f.finds(d, "guard.stopped")
@@ -209,7 +210,7 @@ func errorOf(f *fixture, err error) error {
 func (f *fixture) stuckFreeze(mount string) {
 	here := filepath.Join(f.site.Dir, "before")
 	f.a.StopDaemon()
-	f.must(f.a.StartDaemon(f.ctx, []string{"UMBRA_FAILPOINTS=create.before-hold=touch(" + here + ")+sleep(700ms)"}, "--hold-limit", "4s"))
+	f.must(f.a.StartDaemon(f.ctx, []string{"UMBRA_FAILPOINTS=create.before-hold=touch(" + here + ")+sleep(700ms)"}, "--hold-limit", "3s"))
 	store, err := unix.Open(f.site.ArrayPath(f.site.ArrayDir()), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	f.must(err)
 	defer unix.Close(store)
@@ -227,7 +228,7 @@ func (f *fixture) stuckFreeze(mount string) {
 		f.Errorf("since %s", x.Since)
 	}
 	f.finds(f.doctor(f.a), "guard.stuck", mount, "FIFREEZE")
-	time.Sleep(time.Until(x.Since.Add(5 * time.Second))) // past the limit
+	time.Sleep(time.Until(x.Since.Add(3500 * time.Millisecond))) // past the limit
 	thaw()
 	f.fails(<-done, 1, vss.VSS_E_FLUSH_WRITES_TIMEOUT)
 	eventually(f, "it is released", 10*time.Second, func() bool { return len(f.doctor(f.a).Findings) == 0 })
@@ -247,12 +248,11 @@ func (f *fixture) lostExposure(set createdSet) {
 	_, err = f.b.Umbra(f.ctx, "expose", id, at)
 	f.must(err)
 	over := f.hangingMount(f.b, at)
-	defer unix.Close(over)
 	done := make(chan error, 1)
 	go func() { _, err := f.as(f.b, "unexpose", id); done <- err }()
 	x := f.soon(f.b, "mount.stuck", at, "has not come back from the kernel", "umount -l "+at)
 	f.helps(f.b, x)
-	unix.Close(over) // its server's end
+	over.Close() // its server's end
 	f.mentions(f.refused(<-done, vss.VSS_E_UNEXPECTED), at)
 	_, err = f.b.Umbra(f.ctx, "unexpose", id)
 	f.must(err)
@@ -268,27 +268,20 @@ func (f *fixture) lostExposure(set createdSet) {
 
 // hangingMount mounts a filesystem on a host whose server never answers; closing
 // the descriptor is the server's end.
-func (f *fixture) hangingMount(h *site.Host, at string) int {
+func (f *fixture) hangingMount(h *site.Host, at string) *os.File {
 	f.Helper()
-	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		f.Skip("this machine has no FUSE: ", err)
 	}
-	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", h.DaemonPID()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	f.must(err)
-	defer unix.Close(ns)
-	failed := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
-			err = unix.Setns(ns, unix.CLONE_NEWNS)
-		}
-		if err == nil {
-			err = unix.Mount("hangs", at, "fuse", unix.MS_NODEV|unix.MS_NOSUID, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse))
-		}
-		failed <- err
-	}()
-	f.must(<-failed)
+	f.Cleanup(func() { fuse.Close() })
+	// By a process of its own: a thread of ours in the host's namespace could
+	// keep that from going.
+	cmd := exec.Command("nsenter", "--mount", "--target", strconv.Itoa(h.DaemonPID()), "--",
+		"mount", "-i", "-t", "fuse", "-o", "fd=3,rootmode=40000,user_id=0,group_id=0", "hangs", at)
+	cmd.ExtraFiles = []*os.File{fuse}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		f.Fatalf("%v: %s", err, out)
+	}
 	return fuse
 }

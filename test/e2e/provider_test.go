@@ -237,11 +237,17 @@ func (s *sample) dies(method, mount string, how syscall.Signal, code vss.HResult
 	}
 	begin := time.Now()
 	s.must(syscall.Kill(pid, how))
+	if how == syscall.SIGSTOP {
+		s.soon(s.a, "provider.waiting", method+" has not come back", "it is stopped", fmt.Sprintf("kill -CONT %d", pid))
+	}
 	wg.Wait()
 	if how == syscall.SIGSTOP && time.Since(begin) > 15*time.Second {
 		s.Errorf("a provider that hangs was waited for: %s", time.Since(begin))
 	}
 	s.fails(err, 1, code)
+	if how == syscall.SIGSTOP && !strings.Contains(fmt.Sprint(err), method+" of ") {
+		s.Errorf("it does not say who hung, and where: %v", err)
+	}
 	if th.frozen(s) {
 		s.Error("the volume is still frozen")
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -61,6 +63,9 @@ func (d Device) Qualified() bool {
 	return false
 }
 
+// openTime bounds the opening of a node, which waits for its driver.
+const openTime = 30 * time.Second
+
 // Open opens the device's node and makes sure that it is still the device that
 // was recorded. While the file is open no other disk can take the device's
 // place. flags are those of open(2), such as unix.O_RDWR or unix.O_EXCL;
@@ -74,7 +79,16 @@ func Open(ctx context.Context, dev Device, flags int) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(dev.Path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	f, err := underway.Do(ctx, openTime, underway.Wait{Kind: underway.Device, What: "open", Object: dev.Path}, func() (*os.File, error) {
+		return os.OpenFile(dev.Path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	}, func(f *os.File) { f.Close() })
+	if late := (underway.Late{}); errors.As(err, &late) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &vss.Error{Code: vss.VSS_E_UNEXPECTED, Op: op, Object: dev.Path, Reason: late.Error() + ": the storage below does not answer",
+			Remedy: "See the kernel log for the device, and `umbra doctor`", Err: err}
+	}
 	if errors.Is(err, unix.EBUSY) && flags&unix.O_EXCL != 0 {
 		// Perhaps it is another disk that is in use here now.
 		if gone := Verify(dev); errors.Is(gone, vss.VSS_E_OBJECT_NOT_FOUND) {

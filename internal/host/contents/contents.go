@@ -7,12 +7,14 @@ package contents
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/filesystem"
 	"github.com/umbra-vss/umbra/internal/host/partition"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -37,22 +39,18 @@ type Volume struct {
 // Read reads a disk's contents. What is wrong with them is said in them; an error
 // is a disk that cannot be read, or is gone.
 func Read(ctx context.Context, disk block.Device) (Contents, error) {
-	type result struct {
-		c   Contents
-		err error
+	// A disk may block for as long as its storage does.
+	c, err := underway.Do(ctx, readTime, underway.Wait{Kind: underway.Device, What: "reading the partition table", Object: disk.Path}, func() (Contents, error) { return read(ctx, disk) }, nil)
+	if errors.As(err, new(underway.Late)) {
+		if ctx.Err() != nil {
+			return Contents{}, ctx.Err()
+		}
+		return Contents{}, unreadable(disk, err)
 	}
-	done := make(chan result, 1) // a disk may block for as long as its storage does
-	go func() {
-		c, err := read(ctx, disk)
-		done <- result{c, err}
-	}()
-	select {
-	case r := <-done:
-		return r.c, r.err
-	case <-ctx.Done():
-		return Contents{}, ctx.Err()
-	}
+	return c, err
 }
+
+const readTime = time.Minute
 
 func read(ctx context.Context, disk block.Device) (Contents, error) {
 	f, err := block.Open(ctx, disk, unix.O_RDONLY)

@@ -149,7 +149,7 @@ func (g *Guard) freezeOutcome(ctx context.Context) error {
 	case g.taken && g.broken != "" && g.broken != exceeded(g.limit):
 		return guardTrouble(g.broken, g.words)
 	case ctx.Err() != nil:
-		return flushTimeout(g.slowest(), "it was not frozen in time", context.Cause(ctx))
+		return flushTimeout(g.slowest(), "it was not frozen in time: the freeze had not come back after "+(Now()-g.began).Round(10*time.Millisecond).String(), context.Cause(ctx))
 	case phase == wire.PhaseHolding && !g.taken, complete:
 		return nil // a hold that has ended since is Thaw's to report
 	case g.released:

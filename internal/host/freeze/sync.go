@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -20,8 +21,9 @@ const slowSync = 20 * time.Millisecond
 // on writing. Other failures are VSS_E_UNEXPECTED with the cause.
 func (f *Filesystem) Sync(ctx context.Context) error {
 	const op = "flush before freeze"
+	begin := Now()
 	late := func() error {
-		return &vss.Error{Code: vss.VSS_E_FLUSH_WRITES_TIMEOUT, Op: op, Object: f.Name(), Reason: "its dirty data was not written in time",
+		return &vss.Error{Code: vss.VSS_E_FLUSH_WRITES_TIMEOUT, Op: op, Object: f.Name(), Reason: "its dirty data was not written in time (after " + (Now() - begin).Round(10*time.Millisecond).String() + ")",
 			Remedy: "Create the set when less is written to the volume, or allow more time", Err: context.Cause(ctx)}
 	}
 	if ctx.Err() != nil {
@@ -35,7 +37,9 @@ func (f *Filesystem) Sync(ctx context.Context) error {
 			Remedy: "Open the filesystem again", Err: err}
 	}
 	done := make(chan error, 1)
+	end := underway.Begin(ctx, underway.Wait{Kind: underway.Device, What: "syncfs", Object: f.Name()})
 	go func() {
+		defer end()
 		defer unix.Close(fd)
 		begin := Now()
 		err := unix.Syncfs(fd)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/host/lvm"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/vss"
 )
 
@@ -39,22 +40,18 @@ func run(ctx context.Context, args ...string) (stdout []byte, said string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	rctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	cmd := exec.CommandContext(rctx, lvm, args...)
-	// Descriptors of ours are closed on exec, and LVM need not say what it finds.
-	cmd.Env = append(os.Environ(), "LVM_SUPPRESS_FD_WARNINGS=1", "LC_ALL=C")
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	said = strings.Join(strings.Fields(errs.String()), " ")
+	out, errs, err := underway.Run(ctx, answerTime, func(cmd *exec.Cmd) {
+		// Descriptors of ours are closed on exec, and LVM need not say what it finds.
+		cmd.Env = append(os.Environ(), "LVM_SUPPRESS_FD_WARNINGS=1", "LC_ALL=C")
+	}, lvm, args...)
+	said = strings.Join(strings.Fields(errs), " ")
 	switch {
 	case err != nil && ctx.Err() != nil:
 		err = ctx.Err()
-	case err != nil && rctx.Err() != nil:
+	case errors.As(err, new(underway.Late)):
 		said = strings.TrimSpace(fmt.Sprintf("no answer within %s; a disk may hang. %s", answerTime, said))
 	}
-	return out.Bytes(), said, err
+	return []byte(out), said, err
 }
 
 // groups are the volume groups that LVM sees, names by UUIDs.

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/umbra-vss/umbra/document"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/lvm"
+	"github.com/umbra-vss/umbra/internal/underway"
 )
 
 // A logical volume is known to the kernel by its table alone. What LVM has
@@ -144,6 +146,9 @@ func joinPieces(ps []piece) []piece {
 // ErrNoPhysicalVolume says that there is no physical volume of LVM at a place.
 var ErrNoPhysicalVolume = lvm.ErrNone
 
+// labelTime bounds the reading of a label and of the text behind it.
+const labelTime = 30 * time.Second
+
 // ReadPhysicalVolume reads what LVM has written on a device, from an offset of it
 // on. [ErrNoPhysicalVolume] if there is none.
 func ReadPhysicalVolume(ctx context.Context, d block.Device, offset uint64) (lvm.Disk, error) {
@@ -151,8 +156,13 @@ func ReadPhysicalVolume(ctx context.Context, d block.Device, offset uint64) (lvm
 	if err != nil {
 		return lvm.Disk{}, err
 	}
-	defer f.Close()
-	disk, err := lvm.Read(from{readAt{f}, int64(offset)})
+	disk, err := underway.Do(ctx, labelTime, underway.Wait{Kind: underway.Device, What: "reading LVM's label", Object: d.Path}, func() (lvm.Disk, error) {
+		defer f.Close()
+		return lvm.Read(from{readAt{f}, int64(offset)})
+	}, nil)
+	if ctx.Err() != nil && errors.As(err, new(underway.Late)) {
+		return disk, ctx.Err()
+	}
 	if err != nil && !errors.Is(err, lvm.ErrNone) {
 		err = fmt.Errorf("%s: %w", d.Path, err)
 	}

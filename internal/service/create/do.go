@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +29,9 @@ import (
 // CommitLimit is the longest the commit of all providers may take inside the
 // hold; the guard's own limit (10 s) is the hard end.
 const CommitLimit = 8 * time.Second
+
+// guardTime bounds the start of the freeze guard, which takes some milliseconds.
+const guardTime = 30 * time.Second
 
 // mountTime bounds the mounting of a set's device objects.
 const mountTime = 30 * time.Second
@@ -239,7 +244,9 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 		fss = append(fss, f)
 	}
 	end := tl.Start("guard", "")
-	guard, err := s.c.Host.StartGuard(ctx, fss)
+	gctx, cancelGuard := context.WithTimeout(ctx, guardTime)
+	guard, err := s.c.Host.StartGuard(gctx, fss)
+	cancelGuard()
 	end()
 	if err != nil {
 		return instant, err
@@ -281,6 +288,7 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 
 	providers := s.providers()
 	commits := make([]error, len(providers)) // made before the hold
+	committed := make([]atomic.Bool, len(providers))
 	release, err := s.c.Catalog.Hold(ctx)
 	if err != nil {
 		return instant, vss.AsError("DoSnapshotSet: close the catalogue's gate", err)
@@ -299,12 +307,13 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 	}
 	instant = time.Now()
 	hookErr, lost := fpInHold.Hit(ctx), false
+	var late time.Duration // how long the commit was waited for in vain
 	commitBegin := time.Now()
 	if hookErr == nil {
 		cctx, cancel := context.WithTimeout(ctx, CommitLimit)
 		var wg sync.WaitGroup
 		for i, p := range providers {
-			wg.Go(func() { commits[i] = p.CommitSnapshots(cctx, s.ID) })
+			wg.Go(func() { commits[i] = p.CommitSnapshots(cctx, s.ID); committed[i].Store(true) })
 		}
 		done := make(chan struct{})
 		go func() { wg.Wait(); close(done) }()
@@ -314,10 +323,9 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 			lost = true // Thaw's report says how the hold ended
 		case <-cctx.Done():
 			// The release waits for nobody: a provider that does not answer has
-			// lost its set.
-			hookErr = &vss.Error{Code: vss.VSS_E_HOLD_WRITES_TIMEOUT, Op: "DoSnapshotSet: commit", Object: s.ID.String(),
-				Reason: "a provider did not commit in time or the creation was cancelled; the freeze itself had worked",
-				Remedy: "Check the storage system's load and try again", Err: context.Cause(cctx)}
+			// lost its set. Who that is is said when nothing is held any more.
+			late = time.Since(commitBegin)
+			hookErr = context.Cause(cctx)
 		}
 		cancel()
 	}
@@ -339,6 +347,8 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 		tl.Add("freeze", f.Name, holdBegin.Add(f.FreezeBegin-report.FirstFreeze), f.FreezeEnd-f.FreezeBegin)
 	}
 	switch {
+	case late > 0:
+		return instant, errors.Join(s.notCommitted(ctx, providers, committed, late, hookErr), report.Err)
 	case hookErr != nil:
 		return instant, errors.Join(hookErr, report.Err)
 	case lost && report.Err != nil:
@@ -356,6 +366,24 @@ func (s *Set) hold(ctx context.Context, tl *timeline.Recorder, pr *timeline.Prog
 		return instant, report.Err
 	}
 	return instant, fpAfterCommit.Hit(ctx)
+}
+
+// notCommitted says who did not commit, and how long that was waited for.
+func (s *Set) notCommitted(ctx context.Context, providers []provider.Hardware, committed []atomic.Bool, late time.Duration, cause error) error {
+	var who []string
+	for i, p := range providers {
+		if !committed[i].Load() {
+			who = append(who, p.Properties().Name)
+		}
+	}
+	e := &vss.Error{Code: vss.VSS_E_HOLD_WRITES_TIMEOUT, Op: "DoSnapshotSet: commit", Object: s.ID.String(),
+		Reason: fmt.Sprintf("a provider did not commit in time: CommitSnapshots of %s had not come back after %s; the freeze itself had worked", strings.Join(who, ", "), late.Round(10*time.Millisecond)),
+		Remedy: "Check the storage system's load and try again", Err: cause}
+	if ctx.Err() != nil {
+		e.Reason = fmt.Sprintf("the creation was cancelled %s after the commit began; the freeze itself had worked", late.Round(10*time.Millisecond))
+		e.Remedy = "Try again"
+	}
+	return e
 }
 
 // unmoved makes sure that logical volumes still lie where they lay when they were

@@ -11,6 +11,7 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/block"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
@@ -89,7 +90,9 @@ func (i *Initiator) ours(ctx context.Context, dev block.Device) (block.Device, e
 // clear flushes the device and tells the driver to let go; it closes f.
 func (i *Initiator) clear(ctx context.Context, f *os.File, dev block.Device) error {
 	done := make(chan error, 1)
+	gone := underway.Begin(ctx, underway.Wait{Kind: underway.Device, What: "detaching", Object: dev.Path})
 	go func() {
+		defer gone()
 		defer f.Close()
 		if !dev.ReadOnly {
 			// The last close flushes too, but keeps the error to itself.

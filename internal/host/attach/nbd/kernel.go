@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,13 +18,16 @@ import (
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/host/hide"
 	"github.com/umbra-vss/umbra/internal/outlive"
+	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
 )
 
 // loadModule is tried once, best effort: the service may not load modules
 // itself. Without devices made beforehand: ours are made when they are needed.
-var loadModule = sync.OnceFunc(func() { _ = exec.Command("modprobe", "-q", "nbd", "nbds_max=0").Run() })
+var loadModule = sync.OnceFunc(func() {
+	_, _, _ = underway.Run(context.Background(), time.Minute, nil, "modprobe", "-q", "nbd", "nbds_max=0")
+})
 
 // kernelReady reports whether the kernel has an NBD client that keeps a LUN's
 // name for us (5.14).
