@@ -99,8 +99,8 @@ func BenchmarkISCSI(b *testing.B) {
 		there, _ := scripts(n, session)
 		array.Sh("%s", there)
 		mb.Sh("udevadm settle && udevadm control --stop-exec-queue")
-		d := took(b, mb.Sh("%s", timed(fmt.Sprintf(`before=$(ls -d /sys/block/sd* | wc -l)
-for i in $(seq 301 %d); do echo "0 0 $i" >/sys/class/scsi_host/host*/scan; done
+		d := took(b, mb.Sh("%s", timed(fmt.Sprintf(`before=$(ls -d /sys/block/sd* | wc -l); scan=$(echo /sys/class/scsi_host/host*/scan)
+for i in $(seq 301 %d); do echo "0 0 $i" >$scan; done
 until set -- /dev/sd*; test $# = $((before + %d)); do :; done`, 300+n, n))))
 		mb.Sh("udevadm control --start-exec-queue; udevadm settle; for w in $(grep -ls 6001405badc0ffee /sys/block/sd*/device/wwid); do echo 1 >${w%/wwid}/delete; done; udevadm settle")
 		undo(n)
