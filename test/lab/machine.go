@@ -266,7 +266,7 @@ func (m *Machine) arguments(from *template) []string {
 	}
 	args = append(args, "-accel", "tcg,thread=multi",
 		"-kernel", m.lab.image.Kernel, "-initrd", m.lab.image.Initrd,
-		"-append", strings.Join([]string{"console=ttyS0 quiet loglevel=5 oops=panic panic=-1 mitigations=off tsc=reliable nokaslr edd=off random.trust_cpu=on",
+		"-append", strings.Join([]string{"console=ttyS0 quiet loglevel=5 oops=panic panic=-1 mitigations=off tsc=reliable no_timer_check nokaslr edd=off random.trust_cpu=on",
 			"lab.role=" + m.role() + first}, " "),
 		"-chardev", "file,id=console,append=on,path="+m.console(), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=control,path="+m.file("control"), "-device", "virtserialport,chardev=control,name=umbra.lab",

@@ -58,12 +58,79 @@ echo "0 524288 linear /dev/vda 65536" | dmsetup create data`)
 		}
 		t.Logf("%s", r.Stdout)
 	}
+	thinMetadata(t, array, node)
+}
+
+// thinMetadata fills a pool's metadata, whose device is tiny: nothing new is made
+// below the watermark, LUNs are written to as before, and it is enlarged while one
+// is in use.
+func thinMetadata(t *testing.T, array *lab.Machine, node func(name string) string) {
+	t.Helper()
+	// 256 KiB are 64 blocks, of which some ten are in use at once. A leaf has room
+	// for 126 blocks of data.
+	array.Sh(`for d in meta data; do dmsetup remove $d; done
+echo "0 512 linear /dev/vda 1048576" | dmsetup create meta
+echo "0 2097152 linear /dev/vda 2097152" | dmsetup create data`)
+	data, meta := node("data"), node("meta")
+	array.Sh("for d in %s %s; do dd if=/dev/zero of=$d bs=4096 count=1 2>/dev/null; done", data, meta)
+	serve := func() *lab.Process {
+		t.Helper()
+		p := array.Start("serve", "umbra array serve --backend lvmthin --pool-data %s --pool-metadata %s --watermark 0.2 --dir /root/array --listen tcp://%s:7480", data, meta, array.Address())
+		p.WaitFor("umbra: ready")
+		return p
+	}
+	served := serve()
+	naa := array.Sh("umbra array lun create big --size 900M")
+	disk := array.Sh("ls /dev/mapper/umbra-*-%s || echo /dev/$(dmsetup info -c --noheadings -o blkdevname $(dmsetup ls | grep %[1]s | cut -f1))", naa)
+	fill := func(at int) {
+		t.Helper()
+		array.Sh("dd if=/dev/zero of=%s bs=8M seek=%d count=4 oflag=direct conv=notrunc 2>/dev/null", disk, at*4)
+	}
+	at := 0
+	for ; ; at++ {
+		if at > 20 {
+			t.Fatalf("not full: %s\n%s", array.Sh("umbra array info"), array.Sh("dmsetup status"))
+		}
+		fill(at)
+		r, err := array.Run(t.Context(), "umbra array lun create n%d --size 4M", at)
+		if err == nil {
+			continue
+		}
+		if !strings.Contains(r.Stderr, "VSS_E_INSUFFICIENT_STORAGE") || !strings.Contains(r.Stderr, "metadata") {
+			t.Fatalf("%s\n%s", r.Stderr, array.Sh("dmsetup status"))
+		}
+		break
+	}
+	if got := array.Sh("umbra array info"); !strings.Contains(got, "Attention") || !strings.Contains(got, "room for metadata") {
+		t.Errorf("metadata below the watermark:\n%s", got)
+	}
+	// What is there goes on, while its metadata gets another 4 MiB.
+	writer := array.Start("writer", "exec >/dev/null; while dd if=/dev/urandom of=%s bs=64k seek=$((i+=1)) count=1 oflag=direct conv=notrunc 2>/dev/null; do :; done", disk)
+	array.Sh(`dmsetup suspend meta && echo "0 8704 linear /dev/vda 1048576" | dmsetup reload meta && dmsetup resume meta`)
+	served.Stop()
+	serve()
+	if got := array.Sh("umbra array info"); strings.Contains(got, "room for metadata") {
+		t.Errorf("enlarged metadata:\n%s", got)
+	}
+	array.Sh("umbra array lun create after --size 4M")
+	if _, err := writer.Wait(expired(t)); err == nil {
+		t.Error("who writes to a LUN meanwhile has ended")
+	}
+	array.Sh("dmesg | grep -E 'I/O error|switching pool' && exit 1 || true")
+}
+
+// expired is a context whose time has come.
+func expired(t *testing.T) context.Context {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // TestThinArray is a set of two LUNs in a thin pool on a volume group, over
-// iSCSI: copied under load, the array killed before the import, read on another
+// iSCSI, and imported over NVMe: copied under load, the array killed before the import, read on another
 // host, deleted, its room given back; the array killed in the middle of a copy,
-// with LUNs suspended; and the pool filled up to the watermark.
+// with LUNs suspended; and the pool filled up to the watermark, and enlarged under
+// a filesystem.
 func TestThinArray(t *testing.T) {
 	l := lab.Start(t, lab.Machines{"array", "a", "b"})
 	s := &san{t: t, l: l, array: l.Machine("array")}
@@ -71,12 +138,13 @@ func TestThinArray(t *testing.T) {
 	array.Sh("modprobe dm_thin_pool && lvm pvcreate -y /dev/vda && lvm vgcreate san /dev/vda")
 	serve := func(env string) *lab.Process {
 		t.Helper()
-		p := array.Start("serve", "%[2]s umbra array serve --backend lvmthin --vg san --store-size 256M --watermark 0.1 --dir /root/array --listen tcp://%[1]s:7480 --iscsi-portal %[1]s:3260", array.Address(), env)
+		p := array.Start("serve", "%[2]s umbra array serve --backend lvmthin --vg san --store-size 256M --watermark 0.1 --dir /root/array --listen tcp://%[1]s:7480 --iscsi-portal %[1]s:3260 --nvme-portal %[1]s:4420", array.Address(), env)
 		p.WaitFor("umbra: ready")
 		return p
 	}
 	serve("")
 	s.join("a")
+	b.Sh("mkdir -p /etc/umbra && echo 'transport = \"nvme\"' >/etc/umbra/umbra.toml")
 	s.join("b")
 	db, log := s.lun("db", "64M", "a"), s.lun("log", "64M", "a")
 	a.Sh("umbra rescan")
@@ -115,6 +183,11 @@ for v in db log; do head -c 800000 /dev/urandom >/srv/$v/data; done; sync; cd /s
 		t.Fatal(err)
 	}
 	t.Log(b.Sh("umbra import /root/set.umbra"))
+	b.Sh(`test $(ls /sys/block | grep -c '^nvme[0-9]*n[0-9]*$') = 2; ! ls /sys/block | grep ^sd
+for d in $(ls /sys/block | grep '^nvme[0-9]*n[0-9]*$'); do
+	blockdev --setrw /dev/$d
+	if dd if=/dev/zero of=/dev/$d bs=4096 seek=1000 count=1 oflag=direct 2>/dev/null || blkdiscard -f /dev/$d 2>/dev/null; then echo "$d was written" >&2; exit 1; fi
+done`)
 	b.Sh(`mkdir -p /srv && cd /srv && for c in /run/umbra/copies/*; do for v in db log; do
 	if test "$(sha256sum <$c/data | cut -d' ' -f1)" = "$(grep $v/data /root/sums | cut -d' ' -f1)"; then ln -s $c /srv/$v; fi; done; done
 sha256sum -c -s /root/sums
@@ -170,7 +243,15 @@ n=$(cat /root/big) && dd if=/dev/urandom of=/dev/$(dmsetup info -c --noheadings 
 		t.Errorf("left by what was refused: %s", now)
 	}
 	a.Sh("date >/srv/log/full && sync && cd /srv && sha256sum -c -s /root/sums; dmesg | grep -E 'I/O error|EXT4-fs error' && exit 1 || true")
-	array.Sh("umbra array lun delete big")
+	// Enlarged, with a filesystem mounted that is written to: there is room again.
+	load = a.Start("load2", "while :; do date >>/srv/db/seq; sync /srv/db/seq; done")
+	array.Sh("lvm lvextend -q -L +256M san/umbra-data && kill $(pidof umbra) && while pidof umbra >/dev/null; do sleep 0.05; done")
+	serve("")
+	if got := array.Sh("umbra array info"); strings.Contains(got, "watermark") {
+		t.Errorf("an enlarged pool:\n%s", got)
+	}
+	load.Stop()
+	a.Sh("dmesg | grep -E 'I/O error|EXT4-fs error' && exit 1 || true")
 	t.Log(a.Sh("umbra create /srv/db --transportable --document /root/again.umbra"))
 
 	// A host on the array's own machine has the pool's devices below loop devices.
