@@ -6,7 +6,7 @@ GUARDSRC := $(shell find internal/host/freeze/guard internal/host/freeze/interna
 GOFILES := $(shell git ls-files -co --exclude-standard '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
-.PHONY: all build guard deps demo test check lab lab-lvm lab-nbd lab-smoke lab-units conformance crash-matrix bench bench-lab generate clean
+.PHONY: all build guard deps demo test check lab lab-lvm lab-nbd lab-smoke lab-units lab-crash conformance crash-matrix bench bench-lab generate clean
 
 all: build
 
@@ -76,6 +76,12 @@ lab-lvm: build
 lab-units: build
 	./build/lab-deps.sh
 	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 10m ./test/lab/units
+
+# lab-crash is the crash matrix over iSCSI and NVMe; UPDATE=-update writes what was
+# seen into docs/crash-matrix.md.
+lab-crash: build
+	./build/lab-deps.sh
+	UMBRA_LAB=1 UMBRA_BINARY=$(CURDIR)/bin/umbra nice go test -count=1 -v -timeout 30m ./test/lab/deaths -args $(UPDATE)
 
 # conformance holds every method to the specification, in every state and with
 # every kind of bad input, against a live service (as root), and prints how many

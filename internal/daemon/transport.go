@@ -320,8 +320,5 @@ func (t *transport) closeAbsent(ctx context.Context, luns []lun.NAA) error {
 			here = append(here, l.NAA)
 		}
 	}
-	if len(here) == 0 {
-		return nil
-	}
-	return chosen.CloseAbsent(ctx, here)
+	return chosen.CloseAbsent(ctx, here) // also of none: what was for them goes
 }

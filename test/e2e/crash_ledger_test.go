@@ -84,7 +84,7 @@ var elsewhere = map[string]string{
 
 const (
 	inThin   = "`TestDeath` (`internal/array/backend/lvmthin`), on a kernel with device-mapper: the lab's `TestThinPool`, and `TestThinArray` with the LUNs suspended"
-	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI the lab's `TestArrayGone`"
+	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI and NVMe the lab's `TestKilledISCSI` and `TestKilledNVMe`"
 	inGroup  = "the lab's `TestNewIdentity` (`make lab-lvm`), on a kernel with device-mapper and with LVM: what was not recorded is gone at the next start, what was is shown again"
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
@@ -142,7 +142,7 @@ frozen, every LUN is owned, listed or gone, nothing is left on the machine that
 nobody accounts for, and the same command works when it is given again. What
 differs by how hosts have their LUNs is done over each transport: on one machine
 over loop devices and NBD (` + "`test/e2e`" + `), on virtual machines over iSCSI and NVMe
-([the lab](lab.md)). This page is what they found. ` + "`make crash-matrix`" + ` kills
+([the lab](lab.md), ` + "`make lab-crash`" + `). This page is what they found. ` + "`make crash-matrix`" + ` kills
 everything that can be killed on one machine and writes it; ` + "`make test`" + ` kills
 everything over loop devices and a part over NBD, and fails if what it saw is not
 on the page or a failpoint is not. What a caller of a dead array is told depends on

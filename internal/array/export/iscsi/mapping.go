@@ -2,6 +2,7 @@ package iscsi
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -10,7 +11,18 @@ import (
 	"strings"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
+)
+
+// Failpoints: what the kernel's target has is between what it was and what is on
+// record.
+var (
+	fpAfterBackstore = failpoint.New("export.iscsi.after-backstore")
+	fpAfterLUN       = failpoint.New("export.iscsi.after-lun")
+	fpAfterLink      = failpoint.New("export.iscsi.after-link")
+	fpAfterUnmap     = failpoint.New("export.iscsi.after-unmap")
+	fpAfterWithdraw  = failpoint.New("export.iscsi.after-withdraw")
 )
 
 func (t *Target) acl(initiator string) string { return path.Join(t.tpg(), "acls", initiator) }
@@ -127,12 +139,21 @@ func (t *Target) apply(l export.LUN) (changed []string, err error) {
 		}
 	}
 	if len(l.Maps) == 0 {
+		if err := fpAfterUnmap.Hit(context.Background()); err != nil {
+			return changed, err
+		}
 		return changed, t.withdraw(l.NAA)
 	}
 	if err := t.addBackstore(l); err != nil {
 		return changed, err
 	}
+	if err := fpAfterBackstore.Hit(context.Background()); err != nil {
+		return changed, err
+	}
 	at, err := t.addLUN(l.NAA, fresh)
+	if err == nil {
+		err = fpAfterLUN.Hit(context.Background())
+	}
 	if err != nil {
 		return changed, err
 	}
@@ -164,6 +185,9 @@ func (t *Target) mapLUN(m export.Mapping, lunDir, name string, there bool) (err 
 			_ = t.fs.Rmdir(dir)
 			return t.failed("map LUN", name, "the kernel's target does not map it", err)
 		}
+	}
+	if err := fpAfterLink.Hit(context.Background()); err != nil {
+		return errors.Join(err, t.unmap(found{m, []string{name}}))
 	}
 	value := "1"
 	if !m.ReadOnly {
@@ -249,6 +273,9 @@ func (t *Target) withdraw(n lun.NAA) error {
 		if err := errors.Join(t.waiting(func() error { return t.fs.Unlink(path.Join(dir, n.String())) }), t.fs.Rmdir(dir)); err != nil {
 			return t.failed("end export", n.String(), "the kernel's target does not let go of it", err)
 		}
+	}
+	if err := fpAfterWithdraw.Hit(context.Background()); err != nil {
+		return err
 	}
 	return t.dropBackstore(n)
 }

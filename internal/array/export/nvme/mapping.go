@@ -1,6 +1,7 @@
 package nvme
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -9,7 +10,16 @@ import (
 
 	"github.com/umbra-vss/umbra/internal/array/export"
 	"github.com/umbra-vss/umbra/internal/array/identity"
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
+)
+
+// Failpoints: what the kernel's target has is between what it was and what is on
+// record.
+var (
+	fpAfterDevice    = failpoint.New("export.nvme.after-device")
+	fpAfterNamespace = failpoint.New("export.nvme.after-namespace")
+	fpAfterUnmap     = failpoint.New("export.nvme.after-unmap")
 )
 
 // namespace is one that the kernel has.
@@ -105,6 +115,9 @@ func (t *Target) apply(l export.LUN) (changed []string, err error) {
 		}
 	}
 	if len(l.Maps) == 0 {
+		if err := fpAfterUnmap.Hit(context.Background()); err != nil {
+			return changed, err
+		}
 		return changed, t.back.Drop(l.NAA)
 	}
 	for _, m := range l.Maps {
@@ -132,11 +145,18 @@ func (t *Target) mapLUN(m export.Mapping, l export.LUN) (err error) {
 		return t.failed("map LUN", name, fmt.Sprintf("the kernel's target has namespaces from 1 to %d, not %d", MaxNumber, n.number), nil)
 	}
 	device, err := t.back.Make(l, m.ReadOnly)
+	if err == nil {
+		err = fpAfterDevice.Hit(context.Background())
+	}
 	if err != nil {
 		return err
 	}
 	if err := t.fs.Mkdir(n.dir()); err != nil {
 		return t.failed("map LUN", name, "the kernel's target makes no namespace", err)
+	}
+	if err := fpAfterNamespace.Hit(context.Background()); err != nil {
+		_ = t.fs.Rmdir(n.dir())
+		return err
 	}
 	for _, w := range []struct{ file, value string }{
 		{"device_path", device},

@@ -52,6 +52,9 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 			return err
 		}
 	}
+	if err := fpAfterRemove.Hit(ctx); err != nil {
+		return err
+	}
 	return i.closeGone(ctx, naa)
 }
 
@@ -156,6 +159,9 @@ func (i *Initiator) closeGone(ctx context.Context, naa lun.NAA) error {
 	}
 	delete(i.known, naa)
 	if err := i.target.CloseLUNs(ctx, []lun.NAA{naa}); err != nil {
+		return err
+	}
+	if err := fpAfterClose.Hit(ctx); err != nil {
 		return err
 	}
 	i.leave(ctx, i.credentials.Target)

@@ -11,10 +11,21 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints: the array, or the kernel, has done something for this host, and nobody
+// has noted it down.
+var (
+	fpAfterExport = failpoint.New("iscsi.after-export")
+	fpAfterLogin  = failpoint.New("iscsi.after-login")
+	fpAfterArrive = failpoint.New("iscsi.after-arrive")
+	fpAfterRemove = failpoint.New("iscsi.after-remove")
+	fpAfterClose  = failpoint.New("iscsi.after-close")
 )
 
 // Exported is a LUN that the array shows to this host.
@@ -139,10 +150,16 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if errs = append(errs, err); len(wanted) == 0 {
 		return nil, vss.Join(attachOp, errs...)
 	}
+	if err := fpAfterExport.Hit(ctx); err != nil {
+		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
+	}
 	if exports.Target != i.credentials.Target {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array has another iSCSI name than when this host joined it", "Join it again with umbra join", nil)))...)
 	}
 	sessions, err := i.connect(ctx, exports.Target, exports.Portals)
+	if err == nil {
+		err = fpAfterLogin.Hit(ctx)
+	}
 	if err != nil {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
 	}
@@ -150,6 +167,7 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if err != nil {
 		err = i.giveUp(ctx, failed, err)
 	}
+	err = errors.Join(err, fpAfterArrive.Hit(ctx))
 	return devices, vss.Join(attachOp, append(errs, err)...)
 }
 
@@ -182,10 +200,14 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 	}
 	defer end()
 	absent := slices.DeleteFunc(slices.Clone(luns), i.present)
-	if len(absent) == 0 {
-		return nil
+	if len(absent) > 0 {
+		if err := i.target.CloseLUNs(ctx, absent); err != nil {
+			return err
+		}
 	}
-	return i.target.CloseLUNs(ctx, absent)
+	// Who died before a LUN came may have left a session that was for it.
+	i.leave(ctx, i.credentials.Target)
+	return nil
 }
 
 func (i *Initiator) bringAll(ctx context.Context, sessions []session, luns []Exported) (devices []block.Device, failed []lun.NAA, err error) {

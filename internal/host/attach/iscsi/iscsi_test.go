@@ -292,6 +292,16 @@ func TestCloseAbsent(t *testing.T) {
 	}
 }
 
+// TestCloseAbsentLeaves: a session that was begun for LUNs that never came ends with
+// them.
+func TestCloseAbsentLeaves(t *testing.T) {
+	m, i := newMachine(t)
+	m.session("LOGGED_IN")
+	if err := i.CloseAbsent(t.Context(), []lun.NAA{naa(2)}); err != nil || len(i.sys.sessions(targetName, i.credentials.Initiator)) > 0 {
+		t.Errorf("%v; the session is there", err)
+	}
+}
+
 // TestDetachOfAnother: the recorded name is another disk's by now.
 func TestDetachOfAnother(t *testing.T) {
 	m, i := newMachine(t)

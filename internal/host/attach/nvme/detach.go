@@ -43,7 +43,13 @@ func (i *Initiator) Detach(ctx context.Context, dev block.Device) error {
 	if err := i.target.CloseLUNs(ctx, []lun.NAA{naa}); err != nil {
 		return err
 	}
+	if err := fpAfterClose.Hit(ctx); err != nil {
+		return err
+	}
 	if err := i.awaitGone(ctx, dev, naa); err != nil {
+		return err
+	}
+	if err := fpAfterGone.Hit(ctx); err != nil {
 		return err
 	}
 	i.leave(ctx)

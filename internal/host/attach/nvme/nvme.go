@@ -9,11 +9,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/block"
 	"github.com/umbra-vss/umbra/internal/underway"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+// Failpoints: the array, or the kernel, has done something for this host, and nobody
+// has noted it down.
+var (
+	fpAfterExport  = failpoint.New("nvme.after-export")
+	fpAfterConnect = failpoint.New("nvme.after-connect")
+	fpAfterArrive  = failpoint.New("nvme.after-arrive")
+	fpAfterClose   = failpoint.New("nvme.after-close")
+	fpAfterGone    = failpoint.New("nvme.after-gone")
 )
 
 // Exported is a LUN that the array shows to this host.
@@ -141,6 +152,9 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if errs = append(errs, err); len(wanted) == 0 {
 		return nil, vss.Join(attachOp, errs...)
 	}
+	if err := fpAfterExport.Hit(ctx); err != nil {
+		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
+	}
 	if exports.Target != i.credentials.Target {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array shows this host another subsystem than when it joined", "Join it again with umbra join", nil)))...)
 	}
@@ -150,6 +164,9 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 		defer stop()
 		err = i.connect(ctx, exports.Portals)
 	}
+	if err == nil {
+		err = fpAfterConnect.Hit(ctx)
+	}
 	if err != nil {
 		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
 	}
@@ -157,6 +174,7 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	if err != nil {
 		err = i.giveUp(ctx, failed, err)
 	}
+	err = errors.Join(err, fpAfterArrive.Hit(ctx))
 	return devices, vss.Join(attachOp, append(errs, err)...)
 }
 
@@ -188,10 +206,14 @@ func (i *Initiator) CloseAbsent(ctx context.Context, luns []lun.NAA) error {
 	}
 	defer end()
 	absent := slices.DeleteFunc(slices.Clone(luns), i.Present)
-	if len(absent) == 0 {
-		return nil
+	if len(absent) > 0 {
+		if err := i.target.CloseLUNs(ctx, absent); err != nil {
+			return err
+		}
 	}
-	return i.target.CloseLUNs(ctx, absent)
+	// Who died before a LUN came may have left a connection that was for it.
+	i.leave(ctx)
+	return nil
 }
 
 const (

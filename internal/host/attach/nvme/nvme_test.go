@@ -296,6 +296,16 @@ func TestCloseAbsent(t *testing.T) {
 	}
 }
 
+// TestCloseAbsentLeaves: a connection that was made for LUNs that never came ends
+// with them.
+func TestCloseAbsentLeaves(t *testing.T) {
+	m, i := newMachine(t)
+	m.controller("nvme0", "live", "192.0.2.1", "4420")
+	if err := i.CloseAbsent(t.Context(), []lun.NAA{naa(2)}); err != nil || len(m.sys.controllers(i.credentials)) > 0 {
+		t.Errorf("%v; the connection is there", err)
+	}
+}
+
 // TestDetachOfAnother: the recorded name is another disk's by now.
 func TestDetachOfAnother(t *testing.T) {
 	m, i := newMachine(t)
