@@ -226,7 +226,7 @@ func (s *sample) dies(method, mount string, how syscall.Signal, code vss.HResult
 	s.Helper()
 	reached := filepath.Join(s.TempDir(), "reached") // the sleep ends with the program
 	th := s.thawer(mount)
-	s.armOn(s.a, "provider."+method+"=touch("+reached+")+sleep(3s)")
+	s.armOn(s.a, "provider."+method+"=touch("+reached+")+sleep(1500ms)")
 	var wg sync.WaitGroup
 	var err error
 	wg.Go(func() { _, err = s.tryCreate("app-rollback", mount) })
@@ -268,7 +268,7 @@ func (s *sample) diesImporting(method, mount string, code vss.HResult) {
 	reached := filepath.Join(s.TempDir(), "reached")
 	s.must(func() error { s.a.StopDaemon(); return s.a.StartDaemon(s.ctx, nil) }())
 	set := s.create("app-rollback", mount)
-	s.armOn(s.b, "provider."+method+"=touch("+reached+")+sleep(3s)")
+	s.armOn(s.b, "provider."+method+"=touch("+reached+")+sleep(1500ms)")
 	if s.program(s.b).Name == "" {
 		s.register(s.b)
 	}
