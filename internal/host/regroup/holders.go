@@ -46,8 +46,13 @@ func holders(ctx context.Context, d devicemapper.Device) string {
 		}
 		fds, _ := os.ReadDir(filepath.Join("/proc", p.Name(), "fd"))
 		for _, fd := range fds {
+			path := filepath.Join("/proc", p.Name(), "fd", fd.Name())
+			// A look at what else it has open may hang, on a network's filesystem.
+			if to, err := os.Readlink(path); err != nil || !strings.HasPrefix(to, "/dev/") {
+				continue
+			}
 			var st unix.Stat_t
-			if unix.Stat(filepath.Join("/proc", p.Name(), "fd", fd.Name()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.Dev {
+			if unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.Dev {
 				comm, _ := os.ReadFile(filepath.Join("/proc", p.Name(), "comm"))
 				add("%s (pid %s)", strings.TrimSpace(string(comm)), p.Name())
 				break

@@ -40,15 +40,17 @@ func run(ctx context.Context, args ...string) (stdout []byte, said string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	out, errs, err := underway.Run(ctx, answerTime, func(cmd *exec.Cmd) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	// Who asked may go away; LVM is not stopped between two devices for that.
+	out, errs, err := underway.Run(context.WithoutCancel(ctx), answerTime, func(cmd *exec.Cmd) {
 		// Descriptors of ours are closed on exec, and LVM need not say what it finds.
 		cmd.Env = append(os.Environ(), "LVM_SUPPRESS_FD_WARNINGS=1", "LC_ALL=C")
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends at a good place
 	}, lvm, args...)
 	said = strings.Join(strings.Fields(errs), " ")
-	switch {
-	case err != nil && ctx.Err() != nil:
-		err = ctx.Err()
-	case errors.As(err, new(underway.Late)):
+	if errors.As(err, new(underway.Late)) {
 		said = strings.TrimSpace(fmt.Sprintf("no answer within %s; a disk may hang. %s", answerTime, said))
 	}
 	return []byte(out), said, err
@@ -57,8 +59,11 @@ func run(ctx context.Context, args ...string) (stdout []byte, said string, err e
 // groups are the volume groups that LVM sees, names by UUIDs.
 func groups(ctx context.Context) (map[string]string, error) {
 	out, said, err := run(ctx, "vgs", "--reportformat", "json", "-o", "vg_name,vg_uuid")
-	if errors.Is(err, vss.VSS_E_NOT_SUPPORTED) || ctx.Err() != nil {
+	if errors.Is(err, vss.VSS_E_NOT_SUPPORTED) {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	// LVM ends with an error where one of the groups has a trouble, and lists all.
 	all, perr := parseGroups(out)
