@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"path"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,14 +116,15 @@ func (q inquiry) Arrays(ctx context.Context) (out []doctor.Array) {
 
 // records is the catalogue as the doctor reads it.
 type records struct {
-	view func(func(*catalog.Tx) error) error
-	busy map[vss.ID]bool
+	view   func(func(*catalog.Tx) error) error
+	busy   map[vss.ID]bool
+	runDir string // "" if it is not known
 }
 
 // Records are those of a catalogue, for whoever has one open. While a daemon
 // lives, what it has begun is not broken.
 func Records(view func(func(*catalog.Tx) error) error, lives bool) doctor.Records {
-	r := records{view, map[vss.ID]bool{}}
+	r := records{view, map[vss.ID]bool{}, ""}
 	if lives {
 		_ = view(func(t *catalog.Tx) error {
 			all, err := t.Intents()
@@ -146,6 +149,16 @@ func (r records) Mounted(at string) (bool, error) {
 
 func (r records) Attached(a catalog.Attachment) doctor.Attached {
 	t, here := attach.Examine("/", a.Device)
+	// The kernel's NBD client does not say who is at its other end; the folder of
+	// the LUN does.
+	if here && t.What == "" && r.runDir != "" && strings.HasPrefix(filepath.Base(a.Device), "nbd") {
+		dirs, _ := filepath.Glob(filepath.Join(r.runDir, "nbd", "*", a.LUN.Name()))
+		for _, d := range dirs {
+			if t = attach.Server(d); t.What != "" {
+				break
+			}
+		}
+	}
 	return doctor.Attached{Missing: !here, Trouble: t.What, Who: t.Who, Help: t.Help}
 }
 
@@ -169,7 +182,7 @@ func (v Server) Doctor(ctx context.Context, req *connect.Request[vssv1.DoctorReq
 	var known, recorded []doctor.Finding
 	var wg sync.WaitGroup
 	wg.Go(func() { known = doctor.ExamineService(ctx, q) })
-	wg.Go(func() { recorded = doctor.ExamineRecords(ctx, records{v.S.Catalog.View, busy}) })
+	wg.Go(func() { recorded = doctor.ExamineRecords(ctx, records{v.S.Catalog.View, busy, v.S.RunDir}) })
 	wg.Wait()
 	out := &vssv1.DoctorResponse{StateDir: v.S.StateDir, RunDir: v.S.RunDir}
 	for _, f := range append(known, recorded...) {

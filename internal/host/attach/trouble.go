@@ -28,7 +28,7 @@ func Examine(root, device string) (Trouble, bool) {
 		return Trouble{}, false
 	}
 	if backing, err := os.ReadFile(filepath.Join(dir, "loop/backing_file")); err == nil {
-		return loopTrouble(strings.TrimSpace(string(backing))), true
+		return Server(filepath.Dir(strings.TrimSuffix(strings.TrimSpace(string(backing)), " (deleted)"))), true
 	}
 	switch {
 	case strings.HasPrefix(name, "sd"):
@@ -41,9 +41,10 @@ func Examine(root, device string) (Trouble, bool) {
 	return Trouble{}, true
 }
 
-// loopTrouble looks at who serves the file, if it is a server's.
-func loopTrouble(backing string) Trouble {
-	p := outlive.Kept(filepath.Dir(strings.TrimSuffix(backing, " (deleted)")))
+// Server looks at the program on record in a folder, which serves what is in it or
+// is connected through it: none if there is no record.
+func Server(dir string) Trouble {
+	p := outlive.Kept(dir)
 	if p.PID == 0 {
 		return Trouble{} // a file, or an array's descriptor
 	}
