@@ -96,19 +96,10 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	var errs []error
-	wanted := make(map[lun.NAA]bool)
-	for _, l := range luns {
-		if naa, ok := l.NAA(); ok {
-			wanted[naa] = true
-		} else {
-			errs = append(errs, &vss.Error{Code: vss.E_INVALIDARG, Op: attachOp, Object: l.Name(),
-				Reason: "a LUN of this array has an NAA identifier, this one has none",
-				Remedy: "Use the document that the array's own provider made"})
-		}
-	}
+	wanted, named := attach.Named(attachOp, luns)
+	errs := []error{named}
 	if len(wanted) == 0 {
-		return nil, vss.Join("", errs...)
+		return nil, named
 	}
 	here, err := i.attached(ctx)
 	if err != nil {
@@ -116,7 +107,7 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 	}
 	var devices []block.Device
 	var missing []lun.NAA
-	for naa := range wanted {
+	for _, naa := range wanted {
 		if dev, ok := here[naa]; ok {
 			devices = append(devices, dev)
 		} else {

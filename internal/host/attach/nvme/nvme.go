@@ -135,61 +135,32 @@ func (i *Initiator) Rescan(ctx context.Context, luns []lun.Info) ([]block.Device
 		return nil, err
 	}
 	defer end()
-	var errs []error
-	var wanted []lun.NAA
-	for _, l := range luns {
-		if naa, ok := l.NAA(); !ok {
-			errs = append(errs, &vss.Error{Code: vss.E_INVALIDARG, Op: attachOp, Object: l.Name(), Reason: "a LUN of this array has an NAA identifier, this one has none",
-				Remedy: "Use the document that the array's own provider made"})
-		} else if !slices.Contains(wanted, naa) {
-			wanted = append(wanted, naa)
+	return attach.Bring(ctx, i.network(), luns, i.target.ExportLUNs, func(exports Exports, shown []lun.NAA) ([]block.Device, []lun.NAA, error) {
+		if err := fpAfterExport.Hit(ctx); err != nil {
+			return nil, shown, err
 		}
-	}
-	if len(wanted) == 0 {
-		return nil, vss.Join(attachOp, errs...)
-	}
-	exports, wanted, err := attach.Shown(ctx, wanted, i.target.ExportLUNs)
-	if errs = append(errs, err); len(wanted) == 0 {
-		return nil, vss.Join(attachOp, errs...)
-	}
-	if err := fpAfterExport.Hit(ctx); err != nil {
-		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
-	}
-	if exports.Target != i.credentials.Target {
-		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, i.failed(exports.Target, "the array shows this host another subsystem than when it joined", "Join it again with umbra join", nil)))...)
-	}
-	// Before anything is connected or looked for: what arrives is then not missed.
-	arrivals, stop, err := i.watch(ctx)
-	if err == nil {
+		if exports.Target != i.credentials.Target {
+			return nil, shown, i.failed(exports.Target, "the array shows this host another subsystem than when it joined", "Join it again with umbra join", nil)
+		}
+		// Before anything is connected or looked for: what arrives is then not missed.
+		arrivals, stop, err := i.watch(ctx)
+		if err != nil {
+			return nil, shown, err
+		}
 		defer stop()
-		err = i.connect(ctx, exports.Portals)
-	}
-	if err == nil {
-		err = fpAfterConnect.Hit(ctx)
-	}
-	if err != nil {
-		return nil, vss.Join(attachOp, append(errs, i.giveUp(ctx, wanted, err))...)
-	}
-	devices, failed, err := i.await(ctx, exports.LUNs, arrivals)
-	if err != nil {
-		err = i.giveUp(ctx, failed, err)
-	}
-	err = errors.Join(err, fpAfterArrive.Hit(ctx))
-	return devices, vss.Join(attachOp, append(errs, err)...)
+		if err = i.connect(ctx, exports.Portals); err == nil {
+			err = fpAfterConnect.Hit(ctx)
+		}
+		if err != nil {
+			return nil, shown, err
+		}
+		devices, failed, err := i.await(ctx, exports.LUNs, arrivals)
+		return devices, failed, vss.Join("", err, fpAfterArrive.Hit(ctx))
+	})
 }
 
-// giveUp closes LUNs that did not come; err is why. The caller's context may be
-// what ended, so it has one of its own.
-func (i *Initiator) giveUp(ctx context.Context, luns []lun.NAA, err error) error {
-	tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	// A disk of a LUN that was here before keeps its export.
-	absent := slices.DeleteFunc(slices.Clone(luns), i.Present)
-	if len(absent) > 0 {
-		err = vss.Join("", err, i.target.CloseLUNs(tidy, absent))
-	}
-	i.leave(tidy)
-	return err
+func (i *Initiator) network() attach.Network {
+	return attach.Network{Op: attachOp, Present: i.Present, Close: i.target.CloseLUNs, Leave: i.leave}
 }
 
 // Present reports whether the kernel has a disk of the LUN.
