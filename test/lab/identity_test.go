@@ -144,6 +144,6 @@ udevadm trigger --action=change --subsystem-match=block; udevadm settle`, name)
 	}
 	same("booted")
 	// By force the group goes with its last user.
-	a.Sh("mkdir -p /look && mount -o ro,noload /dev/%s/one /look && umbra delete set %s --force && test -s /look/f && umount /look; until ! dmsetup ls | grep umbra; do sleep 0.1; done >/dev/null", name, set)
+	a.Sh("mkdir -p /look && mount -o ro,noload /dev/%s/one /look && umbra delete set %s --force; umount /look; until ! dmsetup ls | grep umbra; do sleep 0.1; done >/dev/null", name, set)
 	nothing("deleted")
 }

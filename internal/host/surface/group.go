@@ -93,8 +93,8 @@ func (s *Surfacer) GroupDisks(ctx context.Context, uuid string, disks []GroupDis
 	return paths, awaitLinks(ctx, paths)
 }
 
-// makeGroup makes the disks, first over the LUNs, then, if a LUN is claimed for
-// one of its partitions, over loop devices.
+// makeGroup makes the disks over the LUNs, or, if a LUN has partitions that are
+// mounted or may be, over loop devices.
 func (s *Surfacer) makeGroup(ctx context.Context, c *devicemapper.Control, uuid string, disks []GroupDisk) error {
 	heads, err := loopOf(ctx, disks)
 	if err != nil {
@@ -112,7 +112,10 @@ func (s *Surfacer) makeGroup(ctx context.Context, c *devicemapper.Control, uuid 
 		luns := []block.Device{disks[i].LUN}
 		spec := devicemapper.Spec{Name: s.groupDiskName(uuid, i), UUID: s.groupPrefix(uuid) + fmt.Sprint(i), ReadOnly: true, Udev: devicemapper.Unread}
 		spec.Targets = groupTargets(st.Rdev, disks, i, luns[0])
-		_, err := c.Make(ctx, spec)
+		err := error(unix.EBUSY)
+		if !parted(ctx, luns...) {
+			_, err = c.Make(ctx, spec)
+		}
 		if errors.Is(err, unix.EBUSY) {
 			if luns, err = s.wholeLoops(ctx, luns, true); err != nil {
 				return err

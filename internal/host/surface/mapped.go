@@ -49,10 +49,13 @@ func (s *Surfacer) mapped(ctx context.Context, r Request, segments []lun.Segment
 		return Device{}, err
 	}
 	spec.Targets = targets(r.LUNs, segments)
-	made, err := c.Make(ctx, spec)
+	made, err := devicemapper.Device{}, error(unix.EBUSY)
+	if !parted(ctx, r.LUNs...) {
+		made, err = c.Make(ctx, spec)
+	}
 	if errors.Is(err, unix.EBUSY) {
-		// A partition of a LUN is mounted, so the whole of it cannot be claimed. A
-		// loop device claims nothing of what it lies on.
+		// A partition of a LUN is mounted, so the whole of it cannot be claimed, or it
+		// will be and could not. A loop device claims nothing of what it lies on.
 		loops, lerr := s.wholeLoops(ctx, r.LUNs, true)
 		if lerr != nil {
 			return Device{}, errors.Join(err, lerr)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -66,6 +67,15 @@ func findPartition(ctx context.Context, disk block.Device, offset, length uint64
 func claimed(disk block.Device) bool {
 	holders, err := os.ReadDir(filepath.Join(sysfs(disk), "holders"))
 	return err == nil && len(holders) > 0
+}
+
+// parted reports whether one of the disks has partitions. What claims such a disk
+// as a whole keeps them from being mounted.
+func parted(ctx context.Context, disks ...block.Device) bool {
+	return slices.ContainsFunc(disks, func(d block.Device) bool {
+		all, err := partitions(ctx, d)
+		return err == nil && len(all) > 0
+	})
 }
 
 // Limits of partition numbers: of the kernel, and how many are tried.
