@@ -52,11 +52,6 @@ func (f *fixture) died(point, process, during string, answer error, after string
 // elsewhere are failpoints at which this package kills nobody, with the test
 // that does.
 var elsewhere = map[string]string{
-	// Hosts of this package's sites are on the array's machine.
-	"array.export.before-record":  inExport,
-	"array.export.after-record":   inExport,
-	"array.export.after-map":      inExport,
-	"array.unexport.after-record": inExport,
 	// What would change a copy's access, break and automatic recovery, is not
 	// built yet.
 	"array.access.before-record":  inChange,
@@ -84,7 +79,6 @@ var elsewhere = map[string]string{
 
 const (
 	inThin   = "`TestDeath` (`internal/array/backend/lvmthin`), on a kernel with device-mapper: the lab's `TestThinPool`, and `TestThinArray` with the LUNs suspended"
-	inExport = "`TestDeathInAnExport` (`internal/array`), on a copy of the database as it was then; over iSCSI and NVMe the lab's `TestKilledISCSI` and `TestKilledNVMe`"
 	inGroup  = "the lab's `TestNewIdentity` (`make lab-lvm`), on a kernel with device-mapper and with LVM: what was not recorded is gone at the next start, what was is shown again"
 	inChange = "`TestDeathInAChange` (`internal/array`), on a copy of the database as it was then"
 )
@@ -163,18 +157,25 @@ rows it is what was seen last.
 }
 
 // checkMatrix is called after a run that passed. A part of the tests says
-// nothing of the whole.
+// nothing of the whole; asked to, it enters what it saw.
 func checkMatrix() error {
-	if part := flag.Lookup("test.run").Value.String() + flag.Lookup("test.skip").Value.String(); part != "" && part != killing || os.Getenv(transportEnv) != "" {
+	if os.Getenv(transportEnv) != "" {
 		return nil
+	}
+	part := flag.Lookup("test.run").Value.String() + flag.Lookup("test.skip").Value.String()
+	whole := []string{"loop"}
+	switch {
+	case part != "" && part != killing:
+		if !*update {
+			return nil
+		}
+		whole = nil
+	case *full:
+		whole = append(whole, "nbd")
 	}
 	have, err := os.ReadFile(filepath.FromSlash(matrixPage))
 	if err != nil {
 		return err
-	}
-	whole := []string{"loop"}
-	if *full {
-		whole = append(whole, "nbd")
 	}
 	rows := crash.Merge(crash.Rows(string(have)), ledger, whole...)
 	if m := missing(rows); len(m) > 0 {

@@ -46,6 +46,23 @@ func TestKilledArray(t *testing.T) {
 	v, _, _ := f.volume("v", "ext4")
 	w, _, _ := f.volume("w", "xfs")
 	f.put(v, "hello", "hello")
+	f.killedArray(v, w)
+	f.works(v, w)
+	// While it starts: the volumes do not care, and the next start works.
+	f.run("array.open.before-recovery", func(g *fixture) {
+		const point = "array.open.before-recovery"
+		g.site.StopArray()
+		if err := g.site.StartArray(g.ctx, []string{"UMBRA_FAILPOINTS=" + point + "=kill"}); err == nil {
+			g.Fatal("it started")
+		}
+		g.must(g.site.StartArray(g.ctx, nil))
+		g.works(v, w)
+		g.died(point, "array", "its own start", nil, "the next start works")
+	})
+}
+
+func (f *fixture) killedArray(v, w string) {
+	f.Helper()
 	_, err := f.site.Array(f.ctx, "lun", "create", "spare", "--size", "8M")
 	f.must(err)
 	bundle := filepath.Join(f.site.Dir, "x.bundle")
@@ -108,7 +125,21 @@ func TestKilledArray(t *testing.T) {
 			g.must(err)
 			return after
 		}}
+	deletes := deed{"delete of an imported set", func(g *fixture) {
+		set = g.create("app-rollback", v, w)
+		_, err := g.importOn(g.b, set.doc)
+		g.must(err)
+	}, func(g *fixture) error { _, err := g.b.Umbra(g.ctx, "delete", "set", set.SetID.String()); return err },
+		func(g *fixture, err error) string {
+			if err == nil {
+				return "deleted"
+			}
+			_, err = g.b.Umbra(g.ctx, "delete", "set", set.SetID.String())
+			g.must(err)
+			return "given again, it works"
+		}}
 	deeds := map[string]deed{
+		"export": imports, "unexport": deletes, "nbd": imports,
 		"prepare": create, "precommit": create, "commit": create, "postcommit": create, "ticket": create,
 		"locate": imports, "open": imports, "redeem": imports,
 		"createlun": {"array lun create", nil, admin("lun", "create", "x", "--size", "8M"), func(g *fixture, _ error) string {
@@ -167,6 +198,9 @@ func TestKilledArray(t *testing.T) {
 	}
 	for _, point := range f.points("array.") {
 		d, ok := deeds[strings.Split(point, ".")[1]]
+		if point == "array.nbd.after-remove" {
+			d = deletes
+		}
 		if !ok || elsewhere[point] != "" || point == "array.open.before-recovery" {
 			continue // checkMatrix says if that is too little
 		}
@@ -190,16 +224,4 @@ func TestKilledArray(t *testing.T) {
 			g.died(point, "array", d.name, err, after)
 		})
 	}
-	f.works(v, w)
-	// While it starts: the volumes do not care, and the next start works.
-	f.run("array.open.before-recovery", func(g *fixture) {
-		const point = "array.open.before-recovery"
-		g.site.StopArray()
-		if err := g.site.StartArray(g.ctx, []string{"UMBRA_FAILPOINTS=" + point + "=kill"}); err == nil {
-			g.Fatal("it started")
-		}
-		g.must(g.site.StartArray(g.ctx, nil))
-		g.works(v, w)
-		g.died(point, "array", "its own start", nil, "the next start works")
-	})
 }

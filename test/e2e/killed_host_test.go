@@ -18,7 +18,13 @@ func TestKilledInHost(t *testing.T) {
 	v, _, _ := f.volume("v", "ext4")
 	w, _, _ := f.volume("w", "xfs")
 	f.put(v, "hello", "hello")
-	taking := map[string]bool{"host.hide.after-removal": true, "host.loop.after-clear": true, "host.mount.after-unmount": true}
+	f.killedInHost(v, w)
+	f.works(v, w)
+}
+
+func (f *fixture) killedInHost(v, w string) {
+	f.Helper()
+	taking := map[string]bool{"host.hide.after-removal": true, "host.loop.after-clear": true, "host.mount.after-unmount": true, "host.nbd.after-stop": true}
 	for _, point := range f.points("host.") {
 		f.run(point, func(g *fixture) {
 			set := g.create("app-rollback", v, w)
@@ -75,5 +81,4 @@ func TestKilledInHost(t *testing.T) {
 			g.died(point, "B's daemon", "import", killed, after)
 		})
 	}
-	f.works(v, w)
 }

@@ -27,7 +27,8 @@ type fixture struct {
 	a, b *site.Host
 	docs int
 
-	transport string // how hosts have their LUNs: loop, nbd
+	transport string   // how hosts have their LUNs: loop, nbd
+	chosen    []string // the only failpoints to kill at; nil for all
 }
 
 // transportEnv chooses the transport of tests that do not mind.
@@ -48,7 +49,11 @@ func newFixtureOn(t *testing.T, under string, arrayArgs ...string) *fixture {
 
 func newFixtureWith(t *testing.T, o site.Options, arrayArgs ...string) *fixture {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	limit := 3 * time.Minute
+	if *full {
+		limit = 20 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	dir, err := os.MkdirTemp("/tmp", "umbra-site-")
 	if err != nil {

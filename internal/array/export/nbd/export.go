@@ -17,8 +17,15 @@ import (
 	"time"
 
 	"github.com/umbra-vss/umbra/internal/array/export"
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/lun"
 	"github.com/umbra-vss/umbra/vss"
+)
+
+var (
+	fpStarted = failpoint.New("array.nbd.after-start") // a host's server runs and exports nothing
+	fpAdded   = failpoint.New("array.nbd.after-add")
+	fpRemoved = failpoint.New("array.nbd.after-remove")
 )
 
 // Folder is where an array keeps its servers, in its own.
@@ -303,6 +310,9 @@ func (e *Export) serveAt(ctx context.Context, p export.Peer, s *server, want map
 	defer q.close()
 	if started {
 		changed = append(changed, "no server ran for "+p.Initiator)
+		if err := fpStarted.Hit(ctx); err != nil {
+			return changed, vss.AsError("export over NBD", err)
+		}
 	}
 	e.supervise(p.Initiator, s)
 	have, err := q.exports()
@@ -316,6 +326,7 @@ func (e *Export) serveAt(ctx context.Context, p export.Peer, s *server, want map
 			if err := q.remove(ctx, n, ro); err != nil {
 				errs = append(errs, failed("end export", n.String(), "the server of "+p.Initiator+" does not let go of it", err))
 			}
+			errs = append(errs, fpRemoved.Hit(ctx))
 			delete(have, n)
 		}
 	}
@@ -327,6 +338,7 @@ func (e *Export) serveAt(ctx context.Context, p export.Peer, s *server, want map
 			if err := q.add(e.wanted[n], ro); err != nil {
 				errs = append(errs, failed("export LUN", n.String(), "the server of "+p.Initiator+" does not take it", err))
 			}
+			errs = append(errs, fpAdded.Hit(ctx))
 		}
 	}
 	return changed, vss.Join("", errs...)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/umbra-vss/umbra/internal/failpoint"
 	"github.com/umbra-vss/umbra/internal/host/attach"
 	"github.com/umbra-vss/umbra/internal/host/attach/loop"
 	"github.com/umbra-vss/umbra/internal/host/block"
@@ -52,6 +53,11 @@ type Credentials struct {
 	Identity string
 	Key      string // hexadecimal
 }
+
+var (
+	fpAfterStart = failpoint.New("host.nbd.after-start") // the LUN is a file, no device
+	fpAfterStop  = failpoint.New("host.nbd.after-stop")  // neither, and the array not told
+)
 
 const (
 	attachOp = "attach LUN"
@@ -380,6 +386,9 @@ func (i *Initiator) openAt(ctx context.Context, portal string, l Exported) (loop
 	}
 	if err := i.await(ctx, p, l); err != nil {
 		return loop.Opened{}, err
+	}
+	if err := fpAfterStart.Hit(ctx); err != nil {
+		return loop.Opened{}, vss.AsError(attachOp, err)
 	}
 	flags := unix.O_RDWR
 	if l.ReadOnly {

@@ -74,5 +74,5 @@ func (i *Initiator) stop(ctx context.Context, n lun.NAA) error {
 		return i.failed(n, "its folder cannot be removed", "Unmount what is in "+dir, err)
 	}
 	outlive.Leave(cgroup)
-	return nil
+	return fpAfterStop.Hit(ctx)
 }
