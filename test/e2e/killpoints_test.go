@@ -32,7 +32,7 @@ func (f *fixture) points(prefix string) (out []string) {
 			continue
 		}
 		all++
-		passed := f.chosen == nil || slices.Contains(f.chosen, n)
+		passed := elsewhere[n] == "" && (f.chosen == nil || slices.Contains(f.chosen, n))
 		for word, way := range ways {
 			passed = passed && (!strings.Contains(n, word) || way == f.transport)
 		}
