@@ -132,7 +132,11 @@ func (m *Machine) powerOn(ctx context.Context) error {
 // boot boots the machine, or lets it go on from a template, and returns when it
 // listens.
 func (m *Machine) boot(ctx context.Context, from *template) (u up, err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	patience := bootTime
+	if m.hasSystemd() && from == nil {
+		patience *= 2 // it takes thrice as long
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	ports := map[string]net.Listener{}
 	for _, kind := range []string{"control", "net", "monitor"} {

@@ -89,6 +89,26 @@ func (m machine) dropIn(unit, text string) {
 	m.Sh("systemctl daemon-reload")
 }
 
+// storeOf gives the array a disk, and a unit that has a portal.
+func storeOf(array machine, portal string) {
+	array.t.Helper()
+	array.Sh(`modprobe xfs && mkfs.xfs -q /dev/vda && mkdir -p /var/lib/umbra-array
+echo '/dev/vda /var/lib/umbra-array xfs defaults 0 0' >>/etc/fstab`)
+	array.dropIn("umbra-array.service", `[Service]
+ExecStart=
+ExecStart=/usr/local/bin/umbra array serve --listen tcp://`+array.Address()+`:7480 `+portal+`
+`)
+}
+
+func join(array machine, hosts ...machine) {
+	array.t.Helper()
+	for _, m := range hosts {
+		array.Sh("umbra array enroll %s --bundle /root/%[1]s.bundle", m.Name)
+		array.carry("/root/"+m.Name+".bundle", m, "/root/join.bundle")
+		m.Sh("umbra join /root/join.bundle && rm /root/join.bundle")
+	}
+}
+
 // show is a property of a unit.
 func (m machine) show(unit, property string) string {
 	m.t.Helper()

@@ -18,22 +18,13 @@ func TestUnits(t *testing.T) {
 	for _, m := range all {
 		m.install()
 	}
-	array.Sh(`modprobe xfs && mkfs.xfs -q /dev/vda && mkdir -p /var/lib/umbra-array
-echo '/dev/vda /var/lib/umbra-array xfs defaults 0 0' >>/etc/fstab`)
-	array.dropIn("umbra-array.service", `[Service]
-ExecStart=
-ExecStart=/usr/local/bin/umbra array serve --listen tcp://`+array.Address()+`:7480 --iscsi-portal `+array.Address()+`:3260
-`)
+	storeOf(array, "--iscsi-portal "+array.Address()+":3260")
 	for _, m := range all {
 		m.Sh("systemctl enable --now %s.service", m.unit())
 		m.answers(m.unit(), 0)
 	}
 	array.Sh("findmnt -n /var/lib/umbra-array | grep -q xfs")
-	for _, m := range []machine{a, b} {
-		array.Sh("umbra array enroll %s --bundle /root/%[1]s.bundle", m.Name)
-		array.carry("/root/"+m.Name+".bundle", m, "/root/join.bundle")
-		m.Sh("umbra join /root/join.bundle && rm /root/join.bundle")
-	}
+	join(array, a, b)
 
 	// The whole way, in what the units allow.
 	naa := strings.TrimSpace(array.Sh("umbra array lun create db --size 64M && umbra array unmask db a >/dev/null"))
