@@ -24,7 +24,7 @@ func (f *fixture) rules(h *site.Host, pattern string) []string {
 func TestHiddenByDefault(t *testing.T) {
 	f := newFixture(t)
 	for _, h := range []*site.Host{f.a, f.b} {
-		if all := f.rules(h, "10-*"); len(all) != 1 || !strings.HasPrefix(filepath.Base(all[0]), "10-umbra-array-6001405") {
+		if all := f.rules(h, "10-umbra-array-*"); len(all) != 1 || !strings.HasPrefix(filepath.Base(all[0]), "10-umbra-array-6001405") {
 			t.Errorf("after joining %s has the rules %v", h.Name, all)
 		}
 	}
