@@ -115,7 +115,7 @@ func TestNumberUsedAgain(t *testing.T) {
 
 	// What umbra's array never does, a person may: one's number is now two's.
 	s.array.Sh(`cd /sys/kernel/config/target/iscsi/*/tpgt_1/acls/*:a
-l=$(for l in ../../lun/lun_*; do test -e $l/%[3]s && readlink -f $l; done); test -n "$l"
+l=$(for l in ../../lun/lun_*; do if test -e $l/%[3]s; then readlink -f $l; fi; done); test -n "$l"
 rm lun_%[1]s/%[2]s && rmdir lun_%[1]s && mkdir lun_%[1]s && ln -s $l lun_%[1]s/%[3]s && echo 0 >lun_%[1]s/write_protect`, number(one), one, two)
 	if got := a.Sh("dd if=/dev/%s bs=4096 count=1 iflag=direct 2>/dev/null | head -c 3; cat /sys/block/%[1]s/device/wwid", disk); got != "two"+one {
 		t.Fatalf("the trap is not set: %s", got)
