@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,10 +17,10 @@ import (
 	"github.com/umbra-vss/umbra/vss"
 )
 
-// TestUnmountHangs: a mount whose server does not answer is not waited for beyond
-// the caller's time; who waits in the kernel is listed until that comes back, and
-// what cannot be told is not taken for something else.
-func TestUnmountHangs(t *testing.T) {
+// hangs mounts a filesystem whose server takes no request: what asks it waits
+// until the server ends.
+func hangs(t *testing.T) (at string, server *os.File) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
@@ -27,7 +28,7 @@ func TestUnmountHangs(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	at := t.TempDir()
+	at = t.TempDir()
 	if err := unix.Mount("hangs", at, "fuse", unix.MS_NODEV|unix.MS_NOSUID, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse.Fd())); err != nil {
 		fuse.Close()
 		t.Fatal(err)
@@ -36,10 +37,18 @@ func TestUnmountHangs(t *testing.T) {
 		fuse.Close()
 		_ = unix.Unmount(at, unix.MNT_DETACH)
 	})
+	return at, fuse
+}
+
+// TestUnmountHangs: a mount whose server does not answer is not waited for beyond
+// the caller's time; who waits in the kernel is listed until that comes back, and
+// what cannot be told is not taken for something else.
+func TestUnmountHangs(t *testing.T) {
+	at, fuse := hangs(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	err = filesystem.Unmount(ctx, at, block.Device{Path: "/dev/loop99", Major: 7, Minor: 99})
+	err := filesystem.Unmount(ctx, at, block.Device{Path: "/dev/loop99", Major: 7, Minor: 99})
 	if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
 		t.Errorf("%v after %s", err, took)
 	}
@@ -55,5 +64,28 @@ func TestUnmountHangs(t *testing.T) {
 	}
 	if err := filesystem.Unmount(t.Context(), at, block.Device{Path: "/dev/loop99", Major: 7, Minor: 99}); vss.CodeOf(err) != vss.VSS_E_UNEXPECTED {
 		t.Errorf("what lies there does not answer: %v", err)
+	}
+}
+
+// TestDeviceHangs: a device that does not answer is given up, and is listed for
+// as long as somebody waits for it.
+func TestDeviceHangs(t *testing.T) {
+	at, server := hangs(t)
+	device := filepath.Join(at, "disk")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := filesystem.Probe(ctx, device)
+	if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 5*time.Second {
+		t.Errorf("%v after %s", err, took)
+	}
+	if ws := underway.Waits(); len(ws) != 1 || ws[0].Kind != underway.Device || ws[0].Object != device || ws[0].Since.Before(begin) {
+		t.Errorf("while it hangs: %+v", ws)
+	}
+	server.Close()
+	for deadline := time.Now().Add(10 * time.Second); len(underway.Waits()) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it has come back, and is listed: %+v", underway.Waits())
+		}
 	}
 }
